@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: GPL-2.0
+# The user interface of unstall: every target is one script.  'make help'.
+
+# What may stand on the command line; a mistyped name must not pass silently.
+KNOWN := ACCEL ALLOW_DRIFT ARCH BASE CMD COUNT DEBUG FORCE LINUX MEM N NUMA \
+	 SIGNOFF SMP T TOPIC TOPICS TREE V WARM
+name = $(firstword $(subst =, ,$(1)))
+given = $(filter command,$(origin $(1)))
+BAD := $(strip $(foreach v,$(MAKEOVERRIDES),$(if $(call given,$(call name,$(v))),\
+		$(filter-out $(KNOWN),$(call name,$(v))))))
+ifneq ($(BAD),)
+$(error $(BAD): no target takes that variable; they are: $(KNOWN))
+endif
+
+MAKEFLAGS += --no-print-directory
+export UNSTALL_TARGET = $@
+go := @scripts
+
+.DEFAULT_GOAL := help
+.PHONY: help run check deps doctor series am tree refresh kernel kunit ksft expect \
+	mm-test ab shell vng gate arm64-gate clean distclean
+
+help:
+	$(go)/help
+
+##@ First
+run:		## build the guest with the series, boot it, run all our tests, sum up
+	$(go)/deps run $(if $(filter arm64,$(ARCH)),arm64)
+	$(go)/run
+check:		## everything: 'run', arm64, every commit, the host scripts, style
+	$(go)/deps run check arm64
+	$(go)/check
+doctor:		## say what this machine lacks, with the remedy for each
+	$(go)/doctor
+
+##@ Take the series
+series:		## compose out/<base>/: patches, mbox, bundle; SIGNOFF="Name <mail>"
+	$(go)/compose
+am:		## apply the series to LINUX=/your/tree on a new branch
+	$(go)/am
+
+##@ Test
+ksft:		## run kselftest categories of mm in the guest: T="mremap ksm"
+	$(go)/run --ksft
+kunit:		## run our KUnit suites through mainline's kunit.py
+	$(go)/kunit
+mm-test:	## all of mm's kselftests, base against ours: the differences
+	$(go)/mm-test
+gate:		## machine code of the page-table move: no vmemmap access
+	$(go)/gate
+arm64-gate:	## the same for arm64, cross-compiled
+	@ARCH=arm64 scripts/gate
+expect:		## take the last run's results as the expected ones
+	$(go)/run --expect
+
+##@ Measure
+ab:		## base and ours under a deterministic clock: CMD="..." COUNT="func:f"
+	$(go)/ab
+
+##@ Hack
+kernel:		## configure and build the guest kernel
+	$(go)/kernel
+shell:		## a shell in the guest; Ctrl-A X leaves it
+	$(go)/shell
+vng:		## the same kernel under virtme-ng, where that is installed
+	$(go)/vng
+tree:		## a git worktree of the series to hack on
+	$(go)/tree
+refresh:	## take the hacked tree's commits back into patches/ and the files
+	$(go)/refresh
+
+##@ Keep house
+deps:		## install the packages that this machine lacks
+	$(go)/deps run check arm64
+clean:		## remove what was built; trees and downloads stay
+	$(go)/clean
+distclean:	## remove build/ and out/; downloads and ccache stay
+	$(go)/clean --all

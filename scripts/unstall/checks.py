@@ -1,0 +1,296 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The checks that need no guest: style, the series as patches, every commit as source.
+
+A check is a function that returns None, or what is wrong as a text.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from . import common, kernel as kernels, machinecode, series, targets, tree as trees, vm
+from .common import ROOT
+
+CLOSING = re.compile(r"(\d+) passed, (\d+) failed, (\d+) skipped\s*$")
+WARNING = re.compile(r"^(?:\.\./)*(\S+?\.[chS]):\d+(?::\d+)?: (?:warning|error): (.*)$", re.M)
+NO_SPDX = re.compile(r"^(COPYING|tests/data/.*|tests/expected/.*|patches/.*\.patch|.*\.rst|README.*)$")
+
+
+def closing_line(line):
+    """(passed, failed, skipped) of a script's last line, or None."""
+    m = CLOSING.match(line)
+    return tuple(map(int, m.groups())) if m else None
+
+
+def command(*cmd, **kwargs):
+    """Runs a command; returns None when it succeeded, else what it printed."""
+    done = subprocess.run([str(c) for c in cmd], text=True, stdout=subprocess.PIPE, errors="replace",
+                          stderr=subprocess.STDOUT, check=False, **kwargs)
+    return None if done.returncode == 0 else done.stdout.strip() or f"status {done.returncode}"
+
+
+# ------------------------------------------------------------------ the repo
+
+def repo_files():
+    out = common.run("git", "-C", ROOT, "ls-files", "--cached", "--others", "--exclude-standard")
+    return [f for f in out.splitlines() if (ROOT / f).is_file()]
+
+
+def first_line(name):
+    with open(ROOT / name, errors="replace", encoding="utf-8") as f:
+        return f.readline()
+
+
+def shell_scripts():
+    return [f for f in repo_files() if re.match(r"#!\s*/bin/(ba)?sh", first_line(f))
+            and not f.startswith("tools/")]
+
+
+def python_files():
+    return [f for f in repo_files() if f.endswith(".py") or "python3" in first_line(f)]
+
+
+def spdx():
+    """Every file names its licence in its first lines."""
+    bad = []
+    for name in repo_files():
+        if NO_SPDX.match(name):
+            continue
+        with open(ROOT / name, errors="replace", encoding="utf-8") as f:
+            if not any("SPDX-License-Identifier: " in f.readline() for _ in range(3)):
+                bad.append(name)
+    return "no SPDX line: " + ", ".join(bad) if bad else None
+
+
+def help_is_complete():
+    """Each target of the Makefile has its line in 'make help'."""
+    text = (ROOT / "Makefile").read_text()
+    phony = re.search(r"^\.PHONY:((?:.*\\\n)*.*)$", text, re.M)[1].replace("\\\n", " ").split()
+    shown = re.findall(r"^([a-z0-9-]+):\s+## ", text, re.M)
+    odd = set(phony) ^ set(shown) - {"help"}
+    odd.discard("help")
+    return f"not both declared and described: {', '.join(sorted(odd))}" if odd else None
+
+
+def style():
+    yield "SPDX", spdx
+    yield "make help is complete", help_is_complete
+    yield "shellcheck", lambda: command("shellcheck", *shell_scripts(), cwd=ROOT)
+    yield "pyflakes", lambda: command("/usr/bin/python3", "-m", "pyflakes", *python_files(), cwd=ROOT)
+    documents = [f for f in repo_files() if re.fullmatch(r"README(\.rst)?|MAINTAINERS\.rst|"
+                                                         r"CONTRIBUTING(\.rst)?", f)]
+    for doc in documents:
+        yield f"{doc} is valid reStructuredText", lambda d=doc: command(
+            "/usr/bin/python3", "-m", "docutils", "--writer=null", "--halt=warning", d, cwd=ROOT)
+
+
+# ----------------------------------------------------------------- each commit
+
+def series_commits(tree):
+    out = common.run("git", "-C", tree, "log", "--reverse", "--format=%H %s", "base..HEAD")
+    return [tuple(line.split(" ", 1)) for line in out.splitlines()]
+
+
+def changed_files(tree, commit):
+    out = common.run("git", "-C", tree, "diff-tree", "-r", "--no-commit-id", "--name-only",
+                     "--no-renames", "--diff-filter=d", commit)
+    return out.splitlines()
+
+
+def commits_tree(base, tip):
+    """A worktree of its own for going through the commits one by one."""
+    path = common.BUILD / base / "commits"
+    git = common.BUILD / base / "base"
+    if not (path / "Makefile").exists():
+        shutil.rmtree(path, ignore_errors=True)
+        common.run("git", "-C", git, "worktree", "prune")
+        common.run("git", "-C", git, "worktree", "add", "--detach", path, "base")
+    common.run("git", "-C", path, "checkout", "--quiet", "--force", "--detach", tip)
+    return path
+
+
+def touched_objects(path, files, arch):
+    """The objects that the touched C files are compiled to, as far as they are in the tree."""
+    objects = []
+    for name in files:
+        source = path / name
+        if not name.endswith(".c") or name.startswith(("tools/", "Documentation/", "samples/")):
+            continue
+        if name.startswith("arch/") and not name.startswith(f"arch/{arch.image.split('/')[1]}/"):
+            continue
+        if source.exists() and compiled_by_itself(path, name):
+            objects.append(name[:-1] + "o")
+    return objects
+
+
+def compiled_by_itself(path, name):
+    """Not a file that another one includes, as KUnit tests of static functions are."""
+    stem = Path(name).stem
+    for makefile in (path / name).parent, (path / name).parent.parent:
+        text = (makefile / "Makefile").read_text() if (makefile / "Makefile").exists() else ""
+        if re.search(rf"\b{stem}\.o\b", text):
+            return True
+    return False
+
+
+def warnings(text):
+    """Warnings and errors without their line numbers, which move."""
+    return {(m[1].split("/../")[-1], m[2]) for m in WARNING.finditer(text)}
+
+
+def compile_objects(kernel, objects, *flags):
+    """Compiles objects; returns what the compiler and sparse printed, and the status."""
+    if not objects:
+        return "", 0
+    done = subprocess.run(kernels.make_command(kernel, "-s", "-k", *flags, *objects), text=True,
+                          env=kernels.environment(kernel), stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, errors="replace", check=False)
+    return done.stdout, done.returncode
+
+
+def compile_commit(kernel, objects, known):
+    """Compiles the objects of a commit with W=1 and sparse; what is new against `known`."""
+    kernels.configure(kernel)
+    common.run(*kernels.make_command(kernel, "-s", "prepare"), env=kernels.environment(kernel))
+    for o in objects:
+        (kernel.out / o).unlink(missing_ok=True)
+    text, status = compile_objects(kernel, objects, "W=1", "C=1")
+    new = warnings(text) - known
+    if status:
+        return f"does not compile for {kernel.arch.name}:\n{text}"
+    return "\n".join(f"{kernel.arch.name}: {f}: {w}" for f, w in sorted(new)) or None
+
+
+def build_selftests(kernel, files):
+    """Compiles the selftest programs that a commit touches, without warnings."""
+    folder = Path("tools/testing/selftests/mm")
+    programs = [Path(f).stem for f in files if Path(f).parent == folder and f.endswith(".c")
+                and re.search(rf"\b{Path(f).stem}\b", (kernel.tree / folder / "Makefile").read_text())]
+    if not programs:
+        return None
+    out = kernel.out / "commit-selftests"
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir()
+    common.run(*kernels.make_command(kernel, "-s", "headers"), env=kernels.environment(kernel))
+    text = command("make", "-s", "-C", kernel.tree / folder, f"OUTPUT={out}",
+                   f"CC={kernel.arch.cc}", "EXTRA_CFLAGS=-Werror -Wextra -Wno-sign-compare "
+                   "-Wno-unused-parameter -Wno-missing-field-initializers",
+                   f"KHDR_INCLUDES=-isystem {kernel.out}/usr/include",
+                   *[out / p for p in programs], env=kernels.environment(kernel))
+    return text
+
+
+def one_commit(path, commit, files, known):
+    common.run("git", "-C", path, "checkout", "--quiet", "--force", "--detach", commit)
+    for arch in vm.ARCHES.values():
+        kernel = kernels.Kernel(path, arch, topics=topics_at(path))
+        problem = compile_commit(kernel, touched_objects(path, files, arch), known[arch.name])
+        if problem:
+            return problem
+        plain = kernels.Kernel(path, arch)
+        problem = compile_commit(plain, touched_objects(path, files, arch), known[arch.name])
+        if problem:
+            return "without the topics' own options: " + problem
+    return build_selftests(kernels.Kernel(path, vm.ARCHES["x86_64"]), changed_files(path, commit))
+
+
+def topics_at(path):
+    """The topics whose options Kconfig knows at this commit."""
+    found = []
+    for topic in targets.topics():
+        fragment = kernels.CONFIGS / "topics" / f"{topic}.config"
+        symbols = re.findall(r"^CONFIG_(\w+)=", fragment.read_text(), re.M) if fragment.exists() else []
+        kconfig = (path / "mm" / "Kconfig").read_text()
+        if symbols and all(re.search(rf"^config {s}$", kconfig, re.M) for s in symbols):
+            found.append(topic)
+    return tuple(found)
+
+
+def each_commit():
+    base = common.base_name()
+    ours = trees.ours_tree(base)
+    tip = common.run("git", "-C", ours, "rev-parse", "HEAD").strip()
+    commits = series_commits(ours)
+    files = sorted({f for c, _ in commits for f in changed_files(ours, c)})
+    path = commits_tree(base, "base")
+    known = {}
+
+    def baseline():
+        for arch in vm.ARCHES.values():
+            kernel = kernels.Kernel(path, arch)
+            kernel.out.mkdir(exist_ok=True)
+            kernels.configure(kernel)
+            common.run(*kernels.make_command(kernel, "-s", "prepare"),
+                       env=kernels.environment(kernel))
+            objects = touched_objects(path, files, arch)
+            for o in objects:
+                (kernel.out / o).unlink(missing_ok=True)
+            text, status = compile_objects(kernel, objects, "W=1", "C=1")
+            known[arch.name] = warnings(text)
+            if status:
+                return f"the base does not compile for {arch.name}:\n{text}"
+        return None
+
+    yield "the base's own warnings", baseline
+    for commit, subject in commits:
+        yield (f"compiles, W=1, sparse: {subject}",
+               lambda c=commit: one_commit(path, c, files, known))
+        yield f"checkpatch: {subject}", lambda c=commit: checkpatch(path, tip, c)
+    yield "kernel-doc", lambda: kernel_doc(path, tip, files)
+
+
+def checkpatch(path, tip, commit):
+    """scripts/checkpatch.pl --strict; the importer signs off, and MAINTAINERS is mainline's."""
+    common.run("git", "-C", path, "checkout", "--quiet", "--force", "--detach", tip)
+    return command("perl", "scripts/checkpatch.pl", "--strict", "--codespell", "--terse",
+                   "--no-summary", "--ignore", "MISSING_SIGN_OFF,FILE_PATH_CHANGES",
+                   "--git", commit, cwd=path,
+                   env=dict(os.environ, PATH=f"/usr/bin:{os.environ['PATH']}"))
+
+
+def kernel_doc(path, tip, files):
+    """No kernel-doc warning that the base does not have."""
+    found = {}
+    for at in ("base", tip):
+        common.run("git", "-C", path, "checkout", "--quiet", "--force", "--detach", at)
+        have = [f for f in files if f.endswith((".c", ".h")) and (path / f).exists()
+                and not f.startswith("tools/")]
+        done = subprocess.run(["scripts/kernel-doc", "-none", "-Wall", *have], cwd=path, text=True,
+                              capture_output=True, check=False)
+        text = re.sub(r":\d+ ", ": ", done.stdout + done.stderr)
+        found[at] = {line for line in text.splitlines() if "arning" in line or "rror" in line}
+    return "\n".join(sorted(found[tip] - found["base"])) or None
+
+
+# --------------------------------------------------------------- machine code
+
+def built(arch):
+    """Our kernel for an architecture, whatever ARCH= says."""
+    path, names = targets.tree("ours")
+    kernel = kernels.Kernel(path, vm.ARCHES[arch], topics=names)
+    return kernels.build(kernel, f"ours {kernel.flavour}")
+
+
+def gate(arch):
+    _, found = machinecode.gate(built(arch))
+    return "\n".join(map(str, found)) or None
+
+
+def gate_sees_mutant(arch):
+    """The gate must fail on a move that reads the flags of each page."""
+    kernel = built(arch)
+    with tempfile.TemporaryDirectory() as folder:
+        mutant = Path(folder) / "mremap.c"
+        common.run("patch", "-s", "-o", mutant, kernel.tree / "mm/mremap.c",
+                   ROOT / "tests/mutants/mremap-reads-page-flags.patch")
+        _, found = machinecode.gate(kernel, mutant)
+    return None if found else "a move that reads each page's flags passes the gate"
+
+
+def machine_code():
+    for arch in vm.ARCHES:
+        yield f"gate {arch}", lambda a=arch: gate(a)
+        yield f"gate {arch}: a mutant is seen", lambda a=arch: gate_sees_mutant(a)
