@@ -82,8 +82,8 @@ class KselftestTest(unittest.TestCase):
 
     def test_results_without_a_newline_between_them(self):
         results = flat("kselftest-mixed.tap")
-        self.assertEqual(results["mm/mremap/mremap_test/mremap_move_multi_invalid_vmas - missing uffd"][0],
-                         "skip")
+        name = "mremap_move_multi_invalid_vmas - missing uffd"
+        self.assertEqual(results[f"mm/mremap/mremap_test/{name}"], ("skip", name))
         self.assertEqual(results["mm/mremap/mremap_test/mremap mremap move 1mb from start at "
                                  "1MB+256KB aligned src"], ("pass", ""))
 
@@ -167,6 +167,73 @@ class KselftestTest(unittest.TestCase):
     def test_an_error_without_a_name(self):
         self.assertEqual(flat("kselftest-odd.tap")["mm/ksm/ksm_tests -M -p 10/KSM page merging"],
                          ("fail", "ERROR"))
+
+    def test_ok_with_a_directive_of_failure_is_a_failure(self):
+        results = flat(program("1..4", "ok 1 a # TIMEOUT 3 seconds", "ok 2 b # ERROR broken",
+                               "ok 3 c # exit=2", "ok 4 d # TODO later"))
+        self.assertEqual(results, {"mm/x/prog/a": ("fail", "TIMEOUT 3 seconds"),
+                                   "mm/x/prog/b": ("fail", "ERROR: broken"),
+                                   "mm/x/prog/c": ("fail", "exit=2"),
+                                   "mm/x/prog/d": ("skip", "TODO: later")})
+
+    def test_data_behind_a_hash_is_no_part_of_the_name(self):
+        results = flat(program("1..2", "ok 1 a # rcode=0", "not ok 2 b #  read failed"))
+        self.assertEqual(results, {"mm/x/prog/a": ("pass", "rcode=0"),
+                                   "mm/x/prog/b": ("fail", "read failed")})
+
+    def test_two_plans_without_a_header_are_two_programs(self):
+        results = flat(program("1..1", "ok 1 a", "1..2", "ok 1 b", "ok 2 c"))
+        self.assertEqual({status for status, _ in results.values()}, {"pass"})
+        results = flat(program("1..2", "ok 1 a", "1..1", "ok 1 b"))
+        self.assertEqual(results["mm/x/prog/(test 2 of 2)"][0], "missing")
+
+    def test_a_result_one_behind_a_plan_that_is_fulfilled_is_another_program(self):
+        results = flat(program("1..1", "ok 1 a", "ok 1 b", "ok 2 c", "1..2"))
+        self.assertEqual({status for status, _ in results.values()}, {"pass"})
+
+    def test_what_runs_behind_a_gap_is_not_the_gap(self):
+        text = program("1..5", "ok 1 a", "ok 3 c", "#  RUN           x.d ...",
+                       result="not ok 1 prog # exit=139")
+        results = flat(text)
+        self.assertEqual(results["mm/x/prog/x.d"][0], "crashed")
+        self.assertEqual(results["mm/x/prog/(tests 2, 5 of 5)"][0], "missing")
+
+    def test_each_way_to_announce_a_test(self):
+        for line, name in (("#  RUN           x.d ...", "x.d"), ("# [RUN] fork() with THP", "fork() with THP")):
+            results = flat(program("1..2", "ok 1 a", line, result="not ok 1 prog # exit=139"))
+            self.assertEqual(results[f"mm/x/prog/{name}"][0], "crashed")
+
+    def test_an_announcement_behind_the_last_result_is_nothing(self):
+        self.assertEqual(flat(program("1..1", "ok 1 a", "# [RUN] cleaning up")), {"mm/x/prog/a": ("pass", "")})
+
+    def test_a_skip_left_out_of_mlock_takes_no_number(self):
+        text = program("1..1", "ok 1 a").replace("ksft_x.sh", "ksft_mlock.sh").replace(
+            "# # running", "# # SKIP ./on-fault-limit\n# # running", 1)
+        self.assertEqual({name: status for name, (status, _) in flat(text).items()},
+                         {"mm/mlock/on-fault-limit": "skip", "mm/mlock/prog/a": "pass"})
+
+    def test_a_skip_whose_reason_stands_nowhere(self):
+        results = flat(program("hello", result="ok 1 prog # SKIP"))
+        self.assertEqual(results["mm/x/prog"], ("skip", "no reason given"))
+
+    def test_a_skip_whose_reason_stands_between_header_and_end(self):
+        results = flat(program("TAP version 13", "# [SKIP] no swap device", result="ok 1 prog # SKIP"))
+        self.assertEqual(results["mm/x/prog"], ("skip", "no swap device"))
+
+    def test_the_last_line_that_gives_a_reason_wins(self):
+        results = flat(program("cannot open a", "SKIP: no huge pages", "bye", result="ok 1 prog # SKIP"))
+        self.assertEqual(results["mm/x/prog"], ("skip", "no huge pages"))
+
+    def test_a_program_keeps_what_it_prints_beside_its_subtests(self):
+        root = ktap.parse_kselftest(program("hello", "1..1", "ok 1 a", "segmentation fault",
+                                            result="not ok 1 prog # exit=139"))
+        last = list(ktap.flatten(root))[-1]
+        self.assertEqual((last.name, last.reason), ("mm/x/prog", "exit=139 (signal 11)"))
+        self.assertIn("segmentation fault", last.test.log)
+
+    def test_a_test_that_is_no_wrapper_keeps_its_name(self):
+        text = "TAP version 13\n1..1\n# selftests: kvm: s.sh\nok 1 selftests: kvm: s.sh\n"
+        self.assertEqual(flat(text), {"kvm/s.sh": ("pass", "")})
 
     def test_a_skip_with_not_ok_is_a_skip(self):
         results = flat(program("1..1", "not ok 1 a # SKIP no swap"))
@@ -260,9 +327,10 @@ class KUnitTest(unittest.TestCase):
         self.assertIn("NULL pointer dereference", "\n".join(panic.test.log))
 
     def test_a_suite_without_a_result_before_another(self):
-        results = flat("kunit-panic.log")
-        self.assertEqual(results["kunit/first/(test 2 of 2)"][0], "missing")
-        self.assertEqual(results["kunit/second/b"], ("pass", ""))
+        self.assertEqual({name: status for name, (status, _) in flat("kunit-panic.log").items()}, {
+            "kunit/first/a": "pass", "kunit/first/(test 2 of 2)": "missing", "kunit/second/a": "pass",
+            "kunit/second/b": "pass", "kunit/third/a": "pass", "kunit/third/(tests 2-3 of 3)": "crashed",
+            "kunit/(test 4 of 4)": "missing"})
 
     def test_debugfs(self):
         self.assertEqual(flat("kunit-debugfs.txt"), {
@@ -281,7 +349,7 @@ class KUnitTest(unittest.TestCase):
 
     def test_text_of_user_space_on_the_console_is_no_ktap(self):
         text = ktap.read_log(DATA / "kunit-boot.log").replace(
-            "[    1.100008]", "not ok 7 something\n[    1.100008]")
+            "[    1.100008]", "not ok 7 something\n    not ok 3 indented\n[    1.100008]")
         self.assertEqual(flat(text), flat("kunit-boot.log"))
 
     def test_every_prefix_of_a_run_is_no_pass(self):
@@ -316,6 +384,20 @@ class TreeTest(unittest.TestCase):
 
     def test_status_of_a_parent_with_skips_only_is_skip(self):
         self.assertEqual(dict(ktap.suites(tree("kunit-boot.log")))["kunit/skipped_suite"].status, "skip")
+
+    def test_status_of_a_passed_parent_with_skips_only_is_skip(self):
+        root = ktap.parse_kselftest(program("1..1", "ok 1 a # SKIP no"))
+        self.assertEqual(root.status, "skip")
+
+    def test_suites_of_an_empty_tree(self):
+        self.assertEqual([name for name, _ in ktap.suites(ktap.parse_kselftest(""))], ["kselftest"])
+        self.assertEqual([name for name, _ in ktap.suites(ktap.parse_kunit(""))], ["kunit"])
+
+    def test_a_log_of_both_dialects(self):
+        text = ktap.read_log(DATA / "kunit-boot.log") + program("1..1", "ok 1 a")
+        names = [result.name for root in ktap.parse(text) for result in ktap.flatten(root)]
+        self.assertIn("kunit/ksm_rmap", names)
+        self.assertIn("mm/x/prog/a", names)
 
     def test_count(self):
         self.assertEqual(ktap.count(tree("kunit-boot.log")), {"pass": 2, "fail": 2, "skip": 3})

@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from . import common, kernel as kernels, machinecode, series, targets, tree as trees, vm
+from . import common, kernel as kernels, machinecode, series, targets, testrun, tree as trees, vm
 from .common import ROOT
 
 CLOSING = re.compile(r"(\d+) passed, (\d+) failed, (\d+) skipped\s*$")
@@ -294,3 +294,70 @@ def machine_code():
     for arch in vm.ARCHES:
         yield f"gate {arch}", lambda a=arch: gate(a)
         yield f"gate {arch}: a mutant is seen", lambda a=arch: gate_sees_mutant(a)
+
+
+# ------------------------------------------------------- a guest that goes wrong
+
+def guest_run(name, command, seconds=20, **changes):
+    """One step in our x86-64 guest, judged as a kselftest category is."""
+    kernel = built("x86_64")
+    boot = vm.Boot(kernel.image, kernel.arch, **changes)
+    folder = common.BUILD / "vm" / f"check-{name}"
+    done = vm.boot_and_run(boot, [vm.Step(name, command, seconds)], folder / "vm")
+    return testrun.judge(testrun.Plan(kernel, [name], kunit=False), done, folder, [])
+
+
+GOOD_TAP = "printf 'TAP version 13\\n1..1\\nok 1 fine\\n'"
+
+
+def must(*pairs):
+    """None when every (what, is so) pair is so; else what is not."""
+    wrong = [what for what, so in pairs if not so]
+    return "not so: " + "; ".join(wrong) if wrong else None
+
+
+def panic_at_boot():
+    found = guest_run("boot-panic", GOOD_TAP, append="rdinit=/there/is/none")
+    return must(("the run says that the guest did not come up", not found.run.booted),
+                ("the panic is reported", any("panic" in s.line for s in found.splats)),
+                ("nothing passed", not testrun.passed(found)))
+
+
+def panic_in_a_test():
+    found = guest_run("test-panic", f"{GOOD_TAP}; echo c > /proc/sysrq-trigger; sleep 60")
+    return must(("the run names the step", "died in step 'test-panic'" in found.run.why),
+                ("the panic is reported", any("panic" in s.line for s in found.splats)),
+                ("a cut stream is no success", testrun.failed(found) > 0))
+
+
+def warning_while_tests_pass():
+    found = guest_run("warning", f"{GOOD_TAP}; echo '<4>WARNING: mm/mremap.c:1 at move_ptes+0x1/0x2, "
+                      "CPU#0: test/1' > /dev/kmsg")
+    return must(("the test itself passed", testrun.passed(found) == 1),
+                ("the splat counts as a failure", testrun.failed(found) == 1))
+
+
+def test_that_hangs():
+    found = guest_run("hang", f"{GOOD_TAP}; sleep 600", seconds=3)
+    return must(("the guest lives on", found.run.done),
+                ("the step timed out", found.run.steps[0].status == "timeout"),
+                ("that is a failure", testrun.failed(found) > 0))
+
+
+def all_is_well():
+    found = guest_run("well", GOOD_TAP)
+    return must(("the test passed", testrun.passed(found) == 1),
+                ("and nothing failed", testrun.failed(found) == 0))
+
+
+def guest_failures():
+    yield "a run in which all is well passes", all_is_well
+    yield "a kernel that panics at boot", panic_at_boot
+    yield "a kernel that panics in a test", panic_in_a_test
+    yield "a WARNING while all tests pass", warning_while_tests_pass
+    yield "a test that hangs", test_that_hangs
+
+
+GROUPS = (("style", style), ("the series as patches", series_as_patches),
+          ("every commit", each_commit), ("machine code", machine_code),
+          ("a guest that goes wrong", guest_failures))

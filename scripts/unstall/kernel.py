@@ -272,6 +272,6 @@ def build_workloads(kernel, source):
     """Builds a folder of benchmark workloads; returns where the programs are."""
     folder = kernel.out / "workloads"
     folder.mkdir(exist_ok=True)
-    common.run("make", "-s", "-C", kernel.tree / source, f"OUTPUT={folder}/",
+    common.run("make", "-s", "-C", kernel.tree / source, f"OUTPUT={folder}",
                f"CC={kernel.arch.cc}", env=environment(kernel))
     return folder

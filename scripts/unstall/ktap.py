@@ -59,7 +59,7 @@ LEFT_OUT_REASON = "run_vmtests.sh left it out and does not count it"
 
 SKIP_WORD = re.compile(r"\bskip", re.IGNORECASE)
 REASON_WORD = re.compile(
-    r"\b(no|not|need|needs|require[sd]?|un\w+able|unsupported|missing|cannot|can't|must|fail(ed|ure)?)\b",
+    r"\b(no|not|needs?|require[sd]?|un\w+able|unsupported|missing|cannot|can't|must|fail\w*)\b",
     re.IGNORECASE)
 NOISE = re.compile(r"#?\s*(\[(PASS|SKIP|FAIL)\]|-+|running .*|SUMMARY: .*|# Totals: .*|"
                    r"\[RUN\].*|RUN .*|OK .*|FAIL .*|)\s*$")
@@ -168,6 +168,7 @@ class _Stream:
     bail: str = None
     tests: list = field(default_factory=list)
     numbers: set = field(default_factory=set)
+    highest: int = 0
     lost: int = 0           # suites without a result line before the last result
     unfinished: bool = False
 
@@ -181,7 +182,11 @@ class _Stream:
         return self.plan is not None and not self.fulfilled()
 
     def next_number(self):
-        return max(self.numbers, default=0) + 1
+        return self.highest + 1
+
+    def use(self, number):
+        self.numbers.add(number)
+        self.highest = max(self.highest, number)
 
 
 class _Level:
@@ -217,8 +222,9 @@ class _Level:
             return self._result(*result.groups())
         if HEADER.match(text):
             return self._header()
-        for pattern, handler in ((SUBTEST, self._subtest), (PLAN, self._plan), (BAIL, self._bail),
-                                 (LEFT_OUT, self._left_out), (LEFT_OUT_MLOCK, self._left_out_mlock)):
+        for pattern, handler in (
+                (SUBTEST, self._subtest), (PLAN, self._plan), (BAIL, self._bail),
+                (LEFT_OUT, self._left_out), (LEFT_OUT_MLOCK, self._left_out_mlock)):
             found = pattern.match(text)
             if found:
                 return handler(found)
@@ -266,7 +272,7 @@ class _Level:
         test = Test(name, SKIP, LEFT_OUT_REASON, number=number, directive="SKIP", own=SKIP)
         self.stream.tests.append(test)
         if number:
-            self.stream.numbers.add(number)
+            self.stream.use(number)
 
     def _salvage(self, text):
         """Finds a result behind text whose newline was forgotten ("Checking...ok 3 foo")."""
@@ -296,7 +302,7 @@ class _Level:
             test.own = test.status = FAIL
             test.directive = "DUPLICATE"
             test.reason = f"a second result with number {test.number}"
-        self.stream.numbers.add(test.number)
+        self.stream.use(test.number)
         self.stream.tests.append(test)
 
     # What a stream announced is compared with what it gave.
@@ -311,7 +317,7 @@ class _Level:
         stream.tests += self._planned_but_missing(stream) + self._unplanned(stream)
 
     def _planned_but_missing(self, stream):
-        last = max(stream.numbers, default=0) if stream.plan is None else stream.plan
+        last = stream.highest if stream.plan is None else stream.plan
         missing = [n for n in range(1, last + 1) if n not in stream.numbers]
         del missing[:stream.lost]       # they stand in the list under their own names
         if stream.unfinished and missing:
@@ -322,8 +328,7 @@ class _Level:
         status = CRASHED if self.cut and not stream.unfinished else MISSING
         test = Test(f"({_ranges(missing)} of {last})", status, own=status, number=missing[0])
         test.reason = self._why_missing(stream, len(missing), last)
-        test.directive = "BAIL" if stream.bail is not None else ""
-        test.log = [_plain(text) for text, _ in self.pending]
+        test.log = [_strip_hash(text) for text, _ in self.pending]
         return [test]
 
     def _why_missing(self, stream, count, last):
@@ -365,7 +370,7 @@ def _nested(block):
     """The block one level deeper, or None where it holds no TAP."""
     if any(tap and text.startswith("# ") and _is_tap(text[2:])
            for text, tap in block):
-        return [_strip_hash(text) if tap else (text, False) for text, tap in block]
+        return [(_strip_hash(text), tap) for text, tap in block]
     indent = next((m.group(1) for m in (INDENTED.match(t) for t, tap in block if tap) if m), None)
     if indent:
         return [(text[len(indent):], True) if tap and text.startswith(indent) else (text, False)
@@ -374,13 +379,7 @@ def _nested(block):
 
 
 def _strip_hash(text):
-    if text.startswith("# "):
-        return text[2:], True
-    return (text[1:], True) if text in ("#", "#\t") else (text, False)
-
-
-def _plain(text):
-    """A log line without the hash of a diagnostic."""
+    """A line one level deeper, or a diagnostic as a line of a log."""
     return text[2:] if text.startswith("# ") else text
 
 
@@ -388,7 +387,7 @@ def _fill(test, block):
     """Gives a test its sub-tests and its log; returns the suites that were lost before it."""
     inner = _nested(block)
     if inner is None:
-        test.log = [_plain(text) for text, _ in block]
+        test.log = [_strip_hash(text) for text, _ in block]
         _explain(test)
         return []
     why = test.reason if test.status == FAIL else ""
@@ -435,7 +434,7 @@ def _explain(test):
     """Finds in the log why a test was skipped, where its result line does not say."""
     if test.status != SKIP or test.reason:
         return
-    lines = [_plain(line) for line in test.log if not NOISE.match(line)]
+    lines = [_strip_hash(line) for line in test.log if not NOISE.match(line)]
     lines = [line.strip() for line in lines if not line.startswith(("\t", "    "))]
     skips = [line for line in lines if SKIP_WORD.search(line)]
     hints = [line for line in lines if REASON_WORD.search(line)]
@@ -453,7 +452,7 @@ def _unfinished(block, cut, why, fulfilled):
     if inner is not None:
         return _unfinished_nested(inner, marker, cut, why)
     if marker and not fulfilled:
-        log = [_plain(text) for text, _ in block]
+        log = [_strip_hash(text) for text, _ in block]
         return [Test(marker, CRASHED, _lost_reason(cut, why), log=log, own=CRASHED)]
     return []
 
@@ -537,13 +536,13 @@ def _kernel_lines(text):
 
 
 def _from_first_header(lines):
-    """Drops what stands before the first KTAP version line, indented or not."""
+    """Drops what stands before the first KTAP version line, indented or not.
+
+    A suite that was run through debugfs has an indented one only.
+    """
     started = False
     for text, tap in lines:
-        if not started and tap and text.lstrip().startswith("KTAP version "):
-            started = True
-            if text.startswith(" "):        # a suite that was run through debugfs
-                yield "KTAP version 1", True
+        started = started or (tap and text.lstrip().startswith("KTAP version "))
         if started:
             yield text, tap
 
@@ -555,13 +554,6 @@ def parse_kunit(text, name="kunit"):
     """
     level = _Level(cut=True).parse(_from_first_header(_kernel_lines(text)))
     return _root(level, Test(name, children=level.tests()), "KUnit")
-
-
-def _kselftest_lines(text):
-    """Lines of a kselftest run; messages of the kernel among them are no TAP."""
-    for line in text.splitlines():
-        line = line.rstrip("\r")
-        yield line, not STAMP.match(line)
 
 
 def category(program):
@@ -592,7 +584,7 @@ def parse_kselftest(text, name="kselftest"):
 
     The output of run_vmtests.sh or of one test program is read as well.
     """
-    level = _Level(cut=True).parse(_kselftest_lines(text))
+    level = _Level(cut=True).parse((line.rstrip("\r"), True) for line in text.splitlines())
     root = Test(name, children=_collect(level.tests()), hidden=True)
     return _root(level, root, "kselftest")
 
@@ -656,7 +648,7 @@ VOLATILE = (
     (re.compile(r"\b[0-9a-f]{12,16}\b"), "ADDR"),
     (re.compile(r"\b(pid|tid|PID|TID)([ :=]+)\d+"), r"\1\2N"),
     (re.compile(r"(/tmp/\w*_)[A-Za-z0-9]{6}\b"), r"\1*"),
-    (re.compile(r"\b\d+(\.\d+)? ?(ns|us|usec|ms|msec|s|sec|secs|seconds|[KMG]i?B/s(ec)?)\b"), r"N \2"),
+    (re.compile(r"\b\d+(\.\d+)? ?(ns|us|usec|ms|msec|s|secs?|seconds|[KMG]i?B/s(ec)?)\b"), r"N \2"),
     (re.compile(r"\b\d+\.\d+ ?%"), "N%"),
     (re.compile(r"\b(count|[Ee]xtra pages|extra thread faults|iter) \d+"), r"\1 N"),
     (re.compile(r"\b\d+(MB of memory)"), r"N\1"),
@@ -674,3 +666,33 @@ def stable(name):
 def reason_class(reason):
     """A reason without its numbers, addresses and spacing: two of one class are the same."""
     return " ".join(NUMBER.sub("N", stable(reason)).split()).rstrip(" .")
+
+
+NO_RESULT = re.compile(r"\((tests?) [-\d, ]+ of \d+\)$")
+
+
+def by_stable_name(results, known=()):
+    """{stable name: Result} of a flat list, in its order.
+
+    A skip often prints "ok 7 # SKIP fork (no swap)" where a pass prints "ok 7 fork":
+    a result without a name of its own takes that name from `known` which it begins with.
+    """
+    named = {}
+    for result in results:
+        name = NO_RESULT.sub("(tests without a result)", stable(result.name))
+        at = 2
+        while name in named:
+            name, at = f"{re.sub(r' <[0-9]+>$', '', name)} <{at}>", at + 1
+        named[name] = result
+    free = [name for name in known if name not in named]
+    return {_borrow(name, result, free): result for name, result in named.items()}
+
+
+def _borrow(name, result, free):
+    if not result.test.nameless or not free:
+        return name
+    found = max((k for k in free if name.startswith(k)), key=len, default="")
+    if not found:
+        return name
+    free.remove(found)
+    return found

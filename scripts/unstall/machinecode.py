@@ -111,14 +111,14 @@ def constants(code):
 def vmemmap_range(config):
     """Where arm64's struct pages are, from the kernel's configuration.
 
-    arch/arm64/include/asm/memory.h: a struct page of 64 bytes for each page of
-    the linear map, right below the top of the address space.
+    As arch/arm64/include/asm/memory.h has it: 64 bytes for each page of the
+    linear map, ending 1 GiB below the top of the address space.
     """
     bits = int(re.search(r"^CONFIG_ARM64_VA_BITS=(\d+)", config, re.M)[1])
     page_shift = int(re.search(r"^CONFIG_PAGE_SHIFT=(\d+)", config, re.M)[1])
-    start = (1 << 64) - (1 << bits - (page_shift - 6))
-    # Error codes and masks such as -PAGE_SIZE are constants near the top.
-    return start, (1 << 64) - (1 << 32)
+    linear_map = (1 << bits) - (1 << min(bits, 48) - 1)
+    end = (1 << 64) - (1 << 30)
+    return end - (linear_map >> page_shift) * 64, end
 
 
 def suspects(arch, function, config):

@@ -16,11 +16,12 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from unstall import ktap
-from unstall.common import duration, write_whole
+from . import ktap
+from .common import duration, write_whole
 
 INTERVAL = 5.0          # seconds between two lines where there is no terminal
 TTY_INTERVAL = 0.2      # seconds between two versions of the line on a terminal
+WIDTH = 100             # columns of a line
 DEFAULT_OBJECTS = 1400  # of a lean guest kernel; replaced by the first build's own count
 
 
@@ -30,7 +31,8 @@ class Ticker:
     def __init__(self, out=None, tty=None, interval=None, clock=time.monotonic):
         self.out = out or sys.stdout
         self.tty = self.out.isatty() if tty is None else tty
-        self.interval = interval if interval is not None else (TTY_INTERVAL if self.tty else INTERVAL)
+        usual = TTY_INTERVAL if self.tty else INTERVAL
+        self.interval = usual if interval is None else interval
         self.clock = clock
         self.last = None
         self.open = False   # a line on the terminal waits for its end
@@ -218,8 +220,8 @@ class TapFollower:
 
     def _report(self, depth, test):
         above = [self.names[d] for d in sorted(self.names) if d < depth]
-        name = _short("/".join(above + [_pretty(test.name)]), 80)
-        self.ticker.keep(f"  not ok  {name}" + (f" ({test.reason})" if test.reason else ""))
+        reason = f" ({test.reason})" if test.reason else ""
+        self.ticker.keep(_short("  not ok  " + "/".join(above + [_pretty(test.name)]) + reason, WIDTH))
 
     def _forget(self, depth):
         self.names = {d: name for d, name in self.names.items() if d < depth}
@@ -235,7 +237,7 @@ class TapFollower:
         passed, failed, skipped = (self.counts[s] for s in (ktap.PASS, ktap.FAIL, ktap.SKIP))
         tail = f"{passed} passed, {failed} failed, {skipped} skipped, " \
                f"{duration(self.ticker.clock() - self.begin)}"
-        return f"  {self.label}  {_short(where, 96 - len(tail) - len(self.label))}: {tail}"
+        return f"  {self.label}  {_short(where, WIDTH - 6 - len(self.label) - len(tail))}: {tail}"
 
 
 def _short(text, width):
@@ -304,7 +306,7 @@ ERRORS = _compile([
     ("make", r"make(\[\d+\])?: \*\*\* No rule to make target"),
     ("killed", r"make(\[\d+\])?: \*\*\* \[.*\] (Killed|Terminated|Segmentation fault|Bus error)"),
 ])
-LAST_RESORT = _compile([("make", r"make(\[\d+\])?: \*\*\* .*Error \d+"), ("error", r".*\berror\b")])
+MAKES_OWN = _compile([("make", r"make(\[\d+\])?: \*\*\* .*Error \d+")])
 
 FAILED_TARGET = re.compile(r"make(?:\[\d+\])?: \*\*\* \[(?:[^:\]]+:\d+: )?([^\]]+)\] "
                            r"(?:Error \d+|Killed|Terminated)")
@@ -346,16 +348,21 @@ def _after(lines, at, limit=12):
     return tail
 
 
+def _last_words(lines, at, limit=8):
+    """What was said before make gave up, where no message is known to be an error."""
+    return [line for line in lines[:at] if line and not QUIET.match(line)][-limit:]
+
+
 def first_error(text):
     """The first error of a failed build's log, or None where it shows none."""
     lines = [line.rstrip() for line in text.splitlines()]
-    for patterns in (DISK_FULL, ERRORS, LAST_RESORT):
-        found = _search(lines, patterns)
-        if found:
-            break
-    else:
+    found = _search(lines, DISK_FULL) or _search(lines, ERRORS)
+    lead = _before
+    if not found:
+        found, lead = _search(lines, MAKES_OWN), _last_words
+    if not found:
         return None
     kind, at = found
-    excerpt = "\n".join(_before(lines, at) + [lines[at]] + _after(lines, at))
+    excerpt = "\n".join(lead(lines, at) + [lines[at]] + _after(lines, at))
     target = next((m.group(1) for m in map(FAILED_TARGET.match, lines) if m), "")
     return BuildError(kind, lines[at], at + 1, excerpt, target)

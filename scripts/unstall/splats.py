@@ -5,7 +5,7 @@ A splat is known by the start of a kernel message. That the start counts keeps
 out messages that only mention such words: names of tests, expectations of KUnit,
 "traps: cow[412] general protection fault" of a user program, "ACPI BIOS Warning",
 "Spectre V2 : WARNING: ...". In a log with time stamps only stamped lines are the
-kernel's; TAP and KTAP lines never count.
+kernel's.
 
 KUnit's kunit_warning_suppress() prints nothing at all for an expected warning, so
 nothing has to be known about it here.
@@ -14,11 +14,10 @@ nothing has to be known about it here.
 import re
 from typing import NamedTuple
 
-from unstall import ktap
+from . import ktap
 
 # A stamp may stand behind text that a user program left without a newline.
 STAMP = re.compile(r"\[ *(\d+\.\d{6})\](?:\[ *[TC]\d+\])? ?")
-TAP = re.compile(r"\s*(# |(not )?ok \d|K?TAP version|1\.\.\d)")
 
 CUT_HERE = re.compile(r"-+\[ cut here \]-+")
 END_TRACE = re.compile(r"---\[ end (trace|Kernel panic)")
@@ -32,6 +31,10 @@ FRAME = re.compile(r"\s*(\? )?\S+\+0x[0-9a-f]+|\s*</?\w+>$|"
 MAX_LINES = 200     # of one block, should its end be lost
 TRACE_WITHIN = 150  # lines after the first one in which a block's call trace starts
 BLOCK_SECONDS = 5   # of kernel time from the first line of a block to its call trace
+CPU = re.compile(r"CPU: \d+ ")
+
+HEAD = 3            # lines of a "cut here" block that are its own, whatever they say
+DUMP_CONTEXT = 5    # lines before a bare stack that its excerpt holds
 LOOK_BACK = 12      # lines before a call trace that say whose it is
 
 
@@ -65,22 +68,24 @@ STARTS = _patterns(
     ("KFENCE", "ruler", r"BUG: KFENCE: "),
     ("KMSAN", "ruler", r"BUG: KMSAN: "),
     ("UBSAN", "end", r"UBSAN: .+ in "),
-    ("lockdep: circular locking", "trace", r"WARNING: possible circular locking dependency detected"),
+    ("lockdep: circular locking", "trace",
+     r"WARNING: possible circular locking dependency detected"),
     ("lockdep: recursive locking", "trace", r"WARNING: possible recursive locking detected"),
     ("lockdep: inconsistent lock state", "trace", r"WARNING: inconsistent lock state"),
     ("lockdep: lock order", "trace",
      r"WARNING: (\S+-safe -> \S+-unsafe lock order|possible irq lock inversion)"),
     ("lockdep: suspicious RCU usage", "trace", r"WARNING: suspicious RCU usage"),
     ("lockdep", "trace", r"WARNING: (bad (unlock balance|contention) detected|held lock freed|"
-     r"Nested lock was not taken|chain_key collision|lock held when returning|.+ still has locks held)"),
+     r"Nested lock was not taken|chain_key collision|lock held when returning|"
+     r".+ still has locks held)"),
     ("lockdep: wait context", "trace", r"\[ BUG: Invalid wait context \]"),
     ("lockdep", "trace", r"INFO: trying to register non-static key"),
     ("lockdep limit", "line", r"BUG: MAX_(LOCK\w*|STACK_TRACE_ENTRIES) too low"),
     ("bad page", "trace", r"BUG: Bad page (state|map|cache)"),
     ("bad rss-counter", "line", r"BUG: (Bad rss-counter state|non-zero pgtables_bytes)"),
     ("sleeping in atomic context", "trace",
-     r"BUG: (sleeping function called from invalid context|scheduling (while atomic|in a non-blocking)|"
-     r"assuming (atomic|non migratable) context)"),
+     r"BUG: (sleeping function called from invalid context|"
+     r"scheduling (while atomic|in a non-blocking)|assuming (atomic|non migratable) context)"),
     ("soft lockup", "trace", r"(watchdog: )?BUG: soft lockup"),
     ("workqueue lockup", "line", r"BUG: workqueue (lockup|leaked)"),
     ("hard lockup", "trace", r"(NMI )?(watchdog: )?(CPU\d+: )?Watchdog detected hard LOCKUP"),
@@ -88,9 +93,11 @@ STARTS = _patterns(
      r"(rcu: )?INFO: \S+ (self-detected stall on CPU|detected (expedited )?stalls?\b)"),
     ("hung task", "trace", r"INFO: task .+ blocked.* for more than \d+ seconds"),
     ("slab corruption", "trace", r"BUG \S+ \((Not tainted|Tainted: ?.*)\): "),
-    ("oops", "end", r"BUG: (kernel NULL pointer dereference|unable to handle|.*stack guard page was hit)"),
+    ("oops", "end",
+     r"BUG: (kernel NULL pointer dereference|unable to handle|.*stack guard page was hit)"),
     ("oops", "end", r"(Unable to handle kernel |general protection fault|traps: PANIC: |PANIC: )"),
-    ("oops", "end", r"(Oops\b|Internal error: |SError Interrupt on CPU|Insufficient stack space to handle)"),
+    ("oops", "end",
+     r"(Oops\b|Internal error: |SError Interrupt on CPU|Insufficient stack space to handle)"),
     ("kernel BUG", "end", r"kernel BUG at "),
     ("list corruption", "end", r"list_(add|del) corruption"),
     ("refcount", "end", r"refcount_t: "),
@@ -106,15 +113,15 @@ ANY_START = re.compile("|".join(f"(?:{pattern.regex.pattern})" for pattern in ST
 CONTINUES = re.compile(r"Oops\b|Internal error: ")    # inside the block of an oops
 
 # Names inside a "cut here" block, the more telling ones first.
-INSIDE = _patterns(
-    ("refcount", "end", r"refcount_t: "),
-    ("list corruption", "end", r"list_(add|del) corruption"),
-    ("UBSAN", "end", r"UBSAN: .+ in "),
-    ("lockdep", "end", r"DEBUG_LOCKS_WARN_ON"),
-    ("page_table_check", "end", r"kernel BUG at mm/page_table_check\.c|WARNING: mm/page_table_check\.c"),
-    ("kernel BUG", "end", r"kernel BUG at "),
-    ("WARNING", "end", r"WARNING: "),
-)
+INSIDE = [(kind, re.compile(regex)) for kind, regex in (
+    ("refcount", r"refcount_t: "),
+    ("list corruption", r"list_(add|del) corruption"),
+    ("UBSAN", r"UBSAN: .+ in "),
+    ("lockdep", r"DEBUG_LOCKS_WARN_ON"),
+    ("page_table_check", r"(kernel BUG at|WARNING:) mm/page_table_check\.c"),
+    ("kernel BUG", r"kernel BUG at "),
+    ("WARNING", r"WARNING: "),
+)]
 
 # Messages with such a start that say nothing about the kernel under test.
 BENIGN = [re.compile(regex) for regex in (
@@ -145,6 +152,8 @@ ALLOWED = [Allowed(re.compile(regex, re.MULTILINE), kinds, reason) for regex, ki
      "a test fills a memory cgroup up to its limit; one that is hit by accident fails itself"),
     (r"page allocation failure: order:", ("stack dump",),
      "a test asks for more huge pages than there is memory; one that needs them fails or skips"),
+    (r"^sysfs: cannot create duplicate filename '/devices/platform/kunit-", ("stack dump",),
+     "KUnit's test of its platform devices adds one device twice"),
     (r"^(task:\S+ +state:|NMI backtrace for cpu)", ("stack dump",),
      "a listing of tasks or CPUs: asked for by sysrq, or part of a report that counts itself"),
 )]
@@ -157,20 +166,16 @@ class _Line(NamedTuple):
 
 
 def _kernel_lines(text):
-    """The kernel's own lines, without stamps, TAP left out."""
+    """The kernel's own lines, without stamps."""
     rows = [row.rstrip("\r") for row in text.splitlines()]
     stamped = any(ktap.STAMP.match(row) for row in rows)
     lines = []
     for number, row in enumerate(rows, 1):
         found = STAMP.search(row)
         if found and not row[:found.start()].lstrip().startswith("#"):
-            line = _Line(number, row[found.end():], float(found.group(1)))
-        elif stamped:
-            continue
-        else:
-            line = _Line(number, row, 0.0)
-        if not TAP.match(line.text):
-            lines.append(line)
+            lines.append(_Line(number, row[found.end():], float(found.group(1))))
+        elif not stamped:
+            lines.append(_Line(number, row, 0.0))
     return lines
 
 
@@ -199,21 +204,22 @@ def _find_end(lines, start, ends):
             return at
         if regex.match(lines[at].text):
             return at + 1
-    return _trace_end(lines, start)
+    return _trace_end(lines, start, HEAD if CUT_HERE.match(lines[start].text) else 1)
 
 
-def _trace_end(lines, start):
-    """The end of the first call trace from `start` on; of `start` alone where none comes."""
-    limit = min(len(lines), start + TRACE_WITHIN)
-    for at in range(start, limit):
+def _trace_end(lines, start, head=1):
+    """The end of the first call trace from `start` on; of the head alone where none comes."""
+    for at in range(start, min(len(lines), start + TRACE_WITHIN)):
         text = lines[at].text
-        if TRACE.match(text):
-            return _frames_end(lines, at)
         if lines[at].time - lines[start].time > BLOCK_SECONDS:
             break
-        if at > start and (_starts_other(text) or _is_start(text)):
+        if TRACE.match(text):
+            return _frames_end(lines, at)
+        if at > start and _starts_other(text):
+            return min(at, start + head)
+        if at >= start + head and _is_start(text):
             break
-    return start + 1
+    return min(len(lines), start + head)
 
 
 def _is_start(text):
@@ -234,10 +240,10 @@ def _frames_end(lines, at):
 
 def _name_block(block):
     """The pattern and the line that name a "cut here" block."""
-    for pattern in INSIDE:
+    for kind, regex in INSIDE:
         for line in block[1:]:
-            if pattern.regex.match(line.text):
-                return pattern.kind, line
+            if regex.match(line.text):
+                return kind, line
     return "WARNING", block[min(1, len(block) - 1)]
 
 
@@ -249,9 +255,21 @@ def _allowed(kind, lines, start, end, floor):
     return ""
 
 
-def _lead(lines, at, floor):
-    """The ruler right before a report belongs to its block."""
+def _lead(kind, lines, at, floor):
+    """The ruler before a report belongs to its block, as do the lines before a bare stack."""
+    if kind == "stack dump":
+        return max(floor, at - DUMP_CONTEXT)
     return at - 1 if at > floor and RULE.match(lines[at - 1].text) else at
+
+
+def _dump_title(lines, at, end, floor):
+    """What a bare stack is about: the message before it, or the function that dumps it."""
+    for cpu in range(at - 1, max(floor, at - LOOK_BACK), -1):
+        if CPU.match(lines[cpu].text):
+            return lines[cpu - 1].text.strip()
+    frames = [line.text.strip() for line in lines[at + 1:end]]
+    frame = next((f for f in frames if "+0x" in f and "dump_stack" not in f), "")
+    return f"{lines[at].text.strip()} {frame}".strip()
 
 
 def _block(lines, at):
@@ -273,10 +291,13 @@ def scan_all(text):
             at += 1
             continue
         kind, line, end = block
-        start = _lead(lines, at, floor)
+        start = _lead(kind, lines, at, floor)
+        text = line.text.strip()
+        if kind == "stack dump":
+            text = _dump_title(lines, at, end, floor)
         excerpt = "\n".join(item.text for item in lines[start:end])
         allowed = _allowed(kind, lines, start, end, floor)
-        found.append(Splat(kind, line.text.strip(), line.number, excerpt, allowed))
+        found.append(Splat(kind, text, line.number, excerpt, allowed))
         at = floor = end
     return found
 

@@ -42,11 +42,18 @@ def is_in(path, topic):
     return all((path / f).exists() for f in series.load(common.base_name()).added_files(topic))
 
 
+def kernel_of(path, names):
+    """The kernel that a tree gives with ARCH= and DEBUG=."""
+    return kernels.Kernel(path, arch(), common.flag("DEBUG"), names)
+
+
+def build_kernel(kernel, variant):
+    return kernels.build(kernel, f"{variant} {kernel.flavour}")
+
+
 def build(variant):
     """Builds the kernel of a variant and returns it."""
-    path, names = tree(variant)
-    kernel = kernels.Kernel(path, arch(), common.flag("DEBUG"), names)
-    return kernels.build(kernel, f"{variant} {kernel.flavour}")
+    return build_kernel(kernel_of(*tree(variant)), variant)
 
 
 def boot(kernel, **changes):

@@ -110,6 +110,21 @@ def judge(plan, done, folder, phases):
     return Outcome(plan, done, trees, found, folder, phases)
 
 
+def read_back(kernel, names, folder):
+    """The plan and the trees of the last run, from its KTAP files."""
+    files = sorted(folder.glob("*.ktap"))
+    if not files:
+        raise CannotRun(f"{folder} has no results; 'make run' gives them.")
+    names_run = [f.stem for f in files if f.stem != "kunit"]
+    kunit = (folder / "kunit.ktap").exists()
+    plan = Plan(kernel, names_run, targets.suite_names(kernel.tree, names), kunit)
+    trees = [kunit_tree(plan, ktap.read_log(folder / "kunit.ktap"))] if kunit else []
+    for name in names_run:
+        step = vm.StepResult(name, "0", 0, "")
+        trees.append(kselftest_tree(plan, step, ktap.read_log(folder / f"{name}.ktap")))
+    return plan, trees
+
+
 def ending(step, done):
     """A step that did not end by itself leaves its stream cut; say why in it."""
     if step.status == "timeout":
@@ -157,3 +172,18 @@ def plan_from_environment(kernel, names, ksft_only):
                             f"The categories: {' '.join(known)}. The suites: {' '.join(suites)}.")
     chosen = [s for s in suites if s in wanted or "kunit" in wanted]
     return Plan(kernel, [c for c in wanted if c in known], chosen, bool(chosen) and not ksft_only)
+
+
+def count(outcome, statuses):
+    """How many tests of a run ended with one of the statuses."""
+    return sum(r.status in statuses for tree in outcome.trees for r in ktap.flatten(tree))
+
+
+def passed(outcome):
+    return count(outcome, (ktap.PASS,))
+
+
+def failed(outcome):
+    """Bad tests and splats; a guest that died counts even if no test was cut."""
+    bad = count(outcome, ktap.BAD) + len(outcome.splats)
+    return bad if outcome.run.done else max(bad, 1)

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: GPL-2.0
+"""git, always with the same settings whatever the user's configuration says.
+
+A user's diff.noprefix, commit.gpgSign, core.autocrlf or a hook must not change
+what is composed, applied or read back. Of the user's configuration only
+safe.directory counts, and the name under which 'make am' commits.
+"""
+
+import os
+import subprocess
+
+from .common import CannotRun
+
+NAME, MAIL = "unstall developers", "unstall@unstall.example"
+
+SETTINGS = {
+    "am.keepcr": "false",
+    "am.messageid": "false",
+    "am.threeWay": "false",
+    "apply.ignoreWhitespace": "no",
+    "apply.whitespace": "nowarn",
+    "color.ui": "false",
+    "commit.gpgSign": "false",
+    "core.attributesFile": os.devnull,
+    "core.autocrlf": "false",
+    "core.excludesFile": os.devnull,
+    "core.fsmonitor": "false",
+    "core.hooksPath": os.devnull,
+    "core.quotePath": "false",
+    "core.safecrlf": "false",
+    "diff.indentHeuristic": "true",
+    "diff.mnemonicPrefix": "false",
+    "diff.noprefix": "false",
+    "diff.orderFile": os.devnull,
+    "diff.suppressBlankEmpty": "false",
+    "gc.auto": "0",
+    "i18n.commitEncoding": "UTF-8",
+    "i18n.logOutputEncoding": "UTF-8",
+    "log.showSignature": "false",
+    "mailinfo.scissors": "false",
+    "maintenance.auto": "false",
+    "merge.renames": "true",
+    "pack.compression": "6",
+    "pack.threads": "1",
+    "rerere.enabled": "false",
+}
+
+# The one way in which a commit becomes the text of a patch.
+DIFF = ("--patch", "--full-index", "--no-renames", "--no-color", "--no-ext-diff", "--no-textconv",
+        "--diff-algorithm=myers", "--unified=3", "--inter-hunk-context=0", "--src-prefix=a/",
+        "--dst-prefix=b/", "--submodule=short", "--ignore-submodules=none")
+
+
+def safe_directories():
+    """What the user's own configuration trusts: git's check of ownership stays as it is."""
+    done = subprocess.run(["git", "config", "--get-all", "safe.directory"],
+                          capture_output=True, text=True, check=False, cwd="/")
+    return done.stdout.splitlines()
+
+
+_SAFE = None
+
+
+def environment(**more):
+    """The caller's environment without what steers git, and with the settings above."""
+    global _SAFE
+    if _SAFE is None:
+        _SAFE = safe_directories()
+    env = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
+    env.update(GIT_CONFIG_NOSYSTEM="1", GIT_CONFIG_GLOBAL=os.devnull, GIT_ATTR_NOSYSTEM="1",
+               GIT_LITERAL_PATHSPECS="1", GIT_OPTIONAL_LOCKS="0", GIT_TERMINAL_PROMPT="0",
+               GIT_NO_REPLACE_OBJECTS="1", LC_ALL="C", TZ="UTC",
+               GIT_AUTHOR_NAME=NAME, GIT_AUTHOR_EMAIL=MAIL,
+               GIT_COMMITTER_NAME=NAME, GIT_COMMITTER_EMAIL=MAIL)
+    settings = list(SETTINGS.items()) + [("safe.directory", d) for d in _SAFE]
+    env["GIT_CONFIG_COUNT"] = str(len(settings))
+    for i, (key, value) in enumerate(settings):
+        env[f"GIT_CONFIG_KEY_{i}"], env[f"GIT_CONFIG_VALUE_{i}"] = key, value
+    env.update(more)
+    return env
+
+
+def attempt(tree, *args, data=None, env=None):
+    """Runs git in a tree and returns what happened, in bytes."""
+    cmd = ["git", "-C", str(tree), *map(str, args)]
+    try:
+        return subprocess.run(cmd, input=b"" if data is None else data, capture_output=True,
+                              check=False, env=environment(**(env or {})))
+    except FileNotFoundError as err:
+        raise CannotRun("'git' is not installed; 'make deps' installs it.") from err
+
+
+def binary(tree, *args, data=None, env=None):
+    """Runs git in a tree and returns its output as it is; a failure raises CannotRun."""
+    done = attempt(tree, *args, data=data, env=env)
+    if done.returncode:
+        detail = text(done.stderr or done.stdout).strip()
+        raise CannotRun(f"'git {' '.join(map(str, args))}' in {tree} failed with status "
+                        f"{done.returncode}:\n{detail}")
+    return done.stdout
+
+
+def git(tree, *args, data=None, env=None):
+    """Runs git in a tree and returns its output without the last newline."""
+    return text(binary(tree, *args, data=data, env=env)).removesuffix("\n")
+
+
+def text(data):
+    """Bytes as text; bytes that are no UTF-8 survive the way there and back."""
+    return data.decode("utf-8", "surrogateescape")
+
+
+def raw(string):
+    return string.encode("utf-8", "surrogateescape")
+
+
+def succeeds(tree, *args):
+    return attempt(tree, *args).returncode == 0
+
+
+def ls_tree(tree, commit, paths):
+    """{path: (mode, blob id)} of those paths that a commit has."""
+    if not paths:
+        return {}
+    found = {}
+    for line in git(tree, "ls-tree", "-r", "-z", commit, "--", *sorted(paths)).split("\0"):
+        if line:
+            about, path = line.split("\t", 1)
+            mode, _, blob = about.split()
+            found[path] = (mode, blob)
+    return found
+
+
+def is_top(path):
+    """Whether a folder is the top of a git tree."""
+    done = attempt(path, "rev-parse", "--show-toplevel")
+    return done.returncode == 0 and os.path.realpath(text(done.stdout).strip()) == os.path.realpath(path)
+
+
+def path_of(tree, name):
+    """Where a tree keeps something of git's own, as an absolute path."""
+    return os.path.join(os.path.realpath(tree), git(tree, "rev-parse", "--git-path", name))
+
+
+def work_in(tree):
+    """The files of a tree that differ from its commit, or that git does not know."""
+    status = git(tree, "status", "--porcelain", "-z", "--untracked-files=normal",
+                 "--no-renames", "--ignore-submodules=none")
+    return [entry[3:] for entry in status.split("\0") if entry]
+
+
+def work_in_paths(tree, paths):
+    """Those of some paths that differ from the tree's commit, or that git does not know."""
+    if not paths:
+        return []
+    status = git(tree, "status", "--porcelain", "-z", "--untracked-files=all", "--no-renames",
+                 "--", *paths)
+    return [entry[3:] for entry in status.split("\0") if entry]
