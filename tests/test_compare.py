@@ -16,7 +16,8 @@ DATA = HERE / "data"
 def run(*results, plan=None, extra=""):
     """The tree of one program's results: ("ok", "name") pairs."""
     lines = [f"{verdict} {number} {name}" for number, (verdict, name) in enumerate(results, 1)]
-    return ktap.parse_kselftest("\n".join(["TAP version 13", f"1..{plan or len(results)}"] + lines) +
+    return ktap.parse_kselftest("\n".join(["TAP version 13",
+                                           f"1..{plan or len(results)}"] + lines) +
                                 "\n" + extra)
 
 
@@ -42,6 +43,11 @@ class ChangeTest(unittest.TestCase):
                 (SKIP, ("ok", "a # SKIP no root"), "skip for another reason", False)):
             self.assertEqual(titles([before], [after]), [("a", title, regression)])
 
+    def test_what_a_pass_prints_behind_its_name_is_no_change(self):
+        self.assertEqual(titles([("ok", "a # fast")], [("ok", "a # slow")]), [])
+        self.assertEqual(titles([("not ok", "a # bad read")], [("not ok", "a # bad write")]),
+                         [("a", "fail for another reason", False)])
+
     def test_vanished(self):
         other = ("ok", "b")
         self.assertEqual(titles([PASS, other], [other]), [("a", "vanished, was pass", True)])
@@ -57,7 +63,8 @@ class ChangeTest(unittest.TestCase):
     def test_a_run_that_died(self):
         found = compare.compare(run(PASS, ("ok", "b")), run(PASS, plan=2))
         self.assertEqual({(c.name, c.title) for c in found.regressions},
-                         {("b", "vanished, was pass"), ("(tests without a result)", "new, crashed")})
+                         {("b", "vanished, was pass"),
+                          ("(tests without a result)", "new, crashed")})
 
     def test_both_died_at_different_places(self):
         found = compare.compare(run(PASS, plan=9), run(PASS, ("ok", "b"), plan=9))
@@ -74,17 +81,21 @@ class NamesTest(unittest.TestCase):
                                 [("ok", "map 0x7fabc0001000 of pid 99")]), [])
 
     def test_counts_in_reasons(self):
-        self.assertEqual(titles([("ok", "a # SKIP 12 pages free")], [("ok", "a # SKIP 97 pages free")]), [])
+        self.assertEqual(titles([("ok", "a # SKIP 12 pages free")],
+                                [("ok", "a # SKIP 97 pages free")]), [])
 
     def test_names_that_become_alike_stay_apart(self):
         before = [("ok", "transact_test count 7"), ("ok", "transact_test count 0")]
         after = [("ok", "transact_test count 9"), ("not ok", "transact_test count 3")]
-        self.assertEqual(titles(before, after), [("transact_test count N <2>", "pass -> fail", True)])
+        self.assertEqual(titles(before, after),
+                         [("transact_test count N <2>", "pass -> fail", True)])
 
     def test_a_skip_without_a_name_of_its_own(self):
-        self.assertEqual(titles([("ok", "wp-fork on shmem")], [("ok", "# SKIP wp-fork on shmem (no feature)")]),
+        self.assertEqual(titles([("ok", "wp-fork on shmem")],
+                                [("ok", "# SKIP wp-fork on shmem (no feature)")]),
                          [("wp-fork on shmem", "pass -> skip", True)])
-        self.assertEqual(titles([("ok", "# SKIP wp-fork on shmem (no feature)")], [("ok", "wp-fork on shmem")]),
+        self.assertEqual(titles([("ok", "# SKIP wp-fork on shmem (no feature)")],
+                                [("ok", "wp-fork on shmem")]),
                          [("wp-fork on shmem", "skip -> pass", False)])
 
     def test_it_takes_the_longest_name(self):
@@ -96,7 +107,8 @@ class NamesTest(unittest.TestCase):
 class TextTest(unittest.TestCase):
     def test_only_differences_and_counts(self):
         before = run(("ok", "a"), ("ok", "b"), ("ok", "c # SKIP x"), ("not ok", "d"), ("ok", "e"))
-        after = run(("ok", "a"), ("not ok", "b"), ("ok", "c # SKIP x"), ("not ok", "d"), ("ok", "e # SKIP y"))
+        after = run(("ok", "a"), ("not ok", "b"), ("ok", "c # SKIP x"), ("not ok", "d"),
+                    ("ok", "e # SKIP y"))
         text = compare.compare(before, after).text()
         self.assertIn("the same in both: 1 passed, 1 failed, 1 skipped\n", text)
         self.assertIn("pass -> fail: 1, REGRESSION\n  b\n", text)
@@ -106,7 +118,8 @@ class TextTest(unittest.TestCase):
 
     def test_another_reason_shows_both(self):
         text = compare.compare(run(SKIP), run(("ok", "a # SKIP no root"))).text()
-        self.assertIn("skip for another reason: 1\n  a\n      was: no swap\n      is:  no root\n", text)
+        self.assertIn("skip for another reason: 1\n  a\n      was: no swap\n      is:  no root\n",
+                      text)
         self.assertIn("the same in both: nothing\n", text)
         self.assertEqual(text.splitlines()[-1], "0 regressions, 1 other difference")
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """Lists of expected results: what counts as a deviation and how a list is written."""
 
+import re
 import sys
 import tempfile
 import unittest
@@ -24,8 +25,8 @@ pass mm/other/prog/x
 
 def run(*results, category="b", result="ok 1 prog", end=True):
     """The tree of a run of one category whose program prints these result lines."""
-    lines = [f"# # {verdict} {number} {rest}" for number, (verdict, rest) in
-             enumerate((r.split(" ", 1) if r.startswith("ok") else ("not ok", r[7:]) for r in results), 1)]
+    lines = [re.sub(r"^(ok|not ok)", rf"# # \1 {number}", line)
+             for number, line in enumerate(results, 1)]
     lines = ["TAP version 13", "1..1", f"# selftests: mm: ksft_{category}.sh", "# TAP version 13",
              "# # running ./prog", "# # TAP version 13", "# # 1..4"] + lines
     if end:
@@ -56,7 +57,8 @@ class CompareTest(unittest.TestCase):
         self.assertIn(("vanished", "mm/b/prog/four", True), deviations(*GOOD[:3]))
 
     def test_a_new_skip(self):
-        self.assertEqual(deviations("ok one # SKIP tired", *GOOD[1:]), [("new skip", "mm/b/prog/one", True)])
+        self.assertEqual(deviations("ok one # SKIP tired", *GOOD[1:]),
+                         [("new skip", "mm/b/prog/one", True)])
 
     def test_another_reason(self):
         self.assertEqual(deviations(*GOOD[:3], "ok four # SKIP needs swap"),
@@ -64,19 +66,22 @@ class CompareTest(unittest.TestCase):
 
     def test_a_failure_is_counted_by_the_test_itself(self):
         found = expected.compare(expected.parse(LIST), run("not ok one", *GOOD[1:]), ["mm/b"])
-        self.assertEqual([(d.kind, d.name, d.counted) for d in found], [("failed", "mm/b/prog/one", False)])
+        self.assertEqual([(d.kind, d.name, d.counted) for d in found],
+                         [("failed", "mm/b/prog/one", False)])
 
     def test_a_new_test_is_a_note(self):
         text = LIST.replace("pass mm/b/prog/one\n", "")
         self.assertEqual(deviations(*GOOD, entries=text), [("new", "mm/b/prog/one", False)])
 
     def test_a_skip_that_passes_is_a_note(self):
-        self.assertEqual(deviations(*GOOD[:3], "ok four"), [("passes now", "mm/b/prog/four", False)])
+        self.assertEqual(deviations(*GOOD[:3], "ok four"),
+                         [("passes now", "mm/b/prog/four", False)])
 
     def test_what_is_not_selected_is_left_alone(self):
         self.assertEqual(deviations(*GOOD, selected=("mm/b",)), [])
         self.assertEqual(deviations(*GOOD, selected=None), [("vanished", "mm/other/prog/x", True)])
-        self.assertEqual(deviations(*GOOD, selected=("mm/other",)), [("vanished", "mm/other/prog/x", True)])
+        self.assertEqual(deviations(*GOOD, selected=("mm/other",)),
+                         [("vanished", "mm/other/prog/x", True)])
 
     def test_a_selection_is_no_prefix_of_a_name(self):
         self.assertTrue(expected.in_selection("mm/b/prog/one", ["mm/b"]))
@@ -87,8 +92,9 @@ class CompareTest(unittest.TestCase):
         self.assertEqual([(d.kind, d.counted) for d in found], [("vanished", False)] * 3)
 
     def test_what_vanished_because_its_program_failed_counts_once(self):
-        text = "TAP version 13\n1..1\n# selftests: mm: ksft_b.sh\n# TAP version 13\n" \
-               "# # running ./prog\n# not ok 1 prog # exit=1\n# 1..1\nnot ok 1 selftests: mm: ksft_b.sh\n"
+        text = ("TAP version 13\n1..1\n# selftests: mm: ksft_b.sh\n# TAP version 13\n"
+                "# # running ./prog\n# not ok 1 prog # exit=1\n# 1..1\n"
+                "not ok 1 selftests: mm: ksft_b.sh\n")
         found = expected.compare(expected.parse(LIST), [ktap.parse_kselftest(text)], ["mm/b"])
         self.assertEqual([(d.kind, d.counted) for d in found], [("vanished", False)] * 4)
 
@@ -145,7 +151,8 @@ class FileTest(unittest.TestCase):
         with tempfile.TemporaryDirectory() as room:
             file = Path(room) / "v7.2.6-x86_64"
             file.write_text(LIST)
-            expected.update("v7.2.6", "x86_64", run("ok one", "ok two", "ok 3", "ok 4"), ["mm/b"], file)
+            expected.update("v7.2.6", "x86_64", run("ok one", "ok two", "ok 3", "ok 4"), ["mm/b"],
+                            file)
             entries = expected.load(file)
         self.assertEqual(entries["mm/other/prog/x"], expected.Entry("pass"))
         self.assertEqual(entries["mm/b/prog/one"], expected.Entry("pass"))

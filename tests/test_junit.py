@@ -40,7 +40,8 @@ class JUnitTest(unittest.TestCase):
         self.assertEqual({key: root.get(key) for key in ("tests", "failures", "errors", "skipped")},
                          {"tests": "26", "failures": "4", "errors": "2", "skipped": "10"})
         batch = self.suite(root, "mm.mremap_batch")
-        self.assertEqual((batch.get("tests"), batch.get("failures"), batch.get("skipped")), ("5", "2", "1"))
+        self.assertEqual((batch.get("tests"), batch.get("failures"), batch.get("skipped")),
+                         ("5", "2", "1"))
 
     def test_a_failure_holds_its_log(self):
         batch = self.suite(self.document(trees("kselftest-mixed.tap")), "mm.mremap_batch")
@@ -50,7 +51,8 @@ class JUnitTest(unittest.TestCase):
     def test_a_skip_holds_its_reason(self):
         batch = self.suite(self.document(trees("kselftest-mixed.tap")), "mm.mremap_batch")
         case = batch.find("testcase[@name='mremap_batch/mremap_batch.large.contents']")
-        self.assertEqual(case.find("skipped").get("message"), "no folio of order 4 at 0x7f1234560000")
+        self.assertEqual(case.find("skipped").get("message"),
+                         "no folio of order 4 at 0x7f1234560000")
 
     def test_crashed_and_missing_are_errors(self):
         root = self.document(trees("kselftest-died.tap"))
@@ -94,7 +96,8 @@ class JUnitTest(unittest.TestCase):
     def test_any_bytes_give_valid_xml(self):
         log = bytes(range(256)).replace(b"\n", b"").replace(b"\r", b"").replace(b"#", b"")
         with tempfile.NamedTemporaryFile() as file:
-            file.write(b"1..2\n" + log + b"\nnot ok 1 a<&>\"'" + log[:32] + b"\nok 2 b # SKIP \x1b[31mred ]]>\n")
+            file.write(b"1..2\n" + log + b"\nnot ok 1 a<&>\"'" + log[:32])
+            file.write(b"\nok 2 b # SKIP \x1b[31mred ]]>\n")
             file.flush()
             root = self.document([ktap.parse_kselftest(ktap.read_log(file.name))])
         cases = list(root.iter("testcase"))
@@ -104,7 +107,8 @@ class JUnitTest(unittest.TestCase):
         self.assertIn("\\x00", cases[0].find("failure").text)
 
     def test_surrogates_and_noncharacters(self):
-        self.assertEqual(junit.clean("a\ud800b\ufffec\U0001f600\t"), "a\\xd800b\\xfffec\U0001f600\t")
+        self.assertEqual(junit.clean("a\ud800b\ufffec\U0001f600\t"),
+                         "a\\xd800b\\xfffec\U0001f600\t")
 
     def test_long_logs_are_cut_in_the_middle(self):
         text = junit.excerpt(str(n) for n in range(1000)).splitlines()

@@ -43,7 +43,8 @@ class KselftestTest(unittest.TestCase):
         results = flat("kselftest-mixed.tap")
         self.assertEqual(results["mm/mremap_batch/mremap_batch/mremap_batch.small.contents"],
                          ("pass", ""))
-        self.assertEqual(results["mm/mremap_batch/mremap_batch/global.refuse_overlap"], ("pass", ""))
+        self.assertEqual(results["mm/mremap_batch/mremap_batch/global.refuse_overlap"],
+                         ("pass", ""))
 
     def test_the_whole_list_of_the_mixed_run(self):
         statuses = [result.status for result in ktap.flatten(tree("kselftest-mixed.tap"))]
@@ -96,7 +97,8 @@ class KselftestTest(unittest.TestCase):
                          ("missing", "Bail out! mlock2 failed: Cannot allocate memory (12)"))
 
     def test_bail_out_before_any_result_or_plan(self):
-        results = flat(program("TAP version 13", "Bail out! no /proc", result="not ok 1 prog # exit=1"))
+        results = flat(program("TAP version 13", "Bail out! no /proc",
+                               result="not ok 1 prog # exit=1"))
         self.assertEqual(results, {"mm/x/prog": ("fail", "Bail out! no /proc; exit=1")})
 
     def test_bail_out_of_a_program_that_claims_success(self):
@@ -120,17 +122,21 @@ class KselftestTest(unittest.TestCase):
 
     def test_xpass_and_not_ok_xfail_are_failures(self):
         results = flat("kselftest-odd.tap")
-        self.assertEqual(results["mm/cow/cow/vmsplice() before fork() with base page"], ("fail", "XPASS"))
-        self.assertEqual(results["mm/cow/cow/vmsplice() after fork() with base page"], ("fail", "XFAIL"))
+        self.assertEqual(results["mm/cow/cow/vmsplice() before fork() with base page"],
+                         ("fail", "XPASS"))
+        self.assertEqual(results["mm/cow/cow/vmsplice() after fork() with base page"],
+                         ("fail", "XFAIL"))
 
     def test_not_ok_todo_is_a_failure(self):
-        self.assertEqual(flat("kselftest-odd.tap")["mm/hugevm/va_high_addr_switch.sh/mmap(LOW_ADDR)"],
+        results = flat("kselftest-odd.tap")
+        self.assertEqual(results["mm/hugevm/va_high_addr_switch.sh/mmap(LOW_ADDR)"],
                          ("fail", "TODO: is known"))
 
     def test_two_programs_in_one_are_two_plans(self):
         results = flat("kselftest-odd.tap")
         self.assertEqual(results["mm/hugevm/va_high_addr_switch.sh/mmap(NULL)"], ("pass", ""))
-        self.assertEqual(results["mm/hugevm/va_high_addr_switch.sh/mmap(NULL, MAP_HUGETLB)"], ("pass", ""))
+        self.assertEqual(results["mm/hugevm/va_high_addr_switch.sh/mmap(NULL, MAP_HUGETLB)"],
+                         ("pass", ""))
 
     def test_no_tests_at_all(self):
         results = flat("kselftest-odd.tap")
@@ -198,13 +204,21 @@ class KselftestTest(unittest.TestCase):
         self.assertEqual(results["mm/x/prog/x.d"][0], "crashed")
         self.assertEqual(results["mm/x/prog/(tests 2, 5 of 5)"][0], "missing")
 
+    def test_what_runs_behind_the_last_number_stands_for_the_gap(self):
+        results = flat(program("1..3", "ok 1 a", "ok 3 c", "#  RUN           x.b ...",
+                               result="not ok 1 prog # exit=139"))
+        self.assertEqual({name: status for name, (status, _) in results.items()},
+                         {"mm/x/prog/a": "pass", "mm/x/prog/c": "pass", "mm/x/prog/x.b": "crashed"})
+
     def test_each_way_to_announce_a_test(self):
-        for line, name in (("#  RUN           x.d ...", "x.d"), ("# [RUN] fork() with THP", "fork() with THP")):
+        for line, name in (("#  RUN           x.d ...", "x.d"),
+                           ("# [RUN] fork() with THP", "fork() with THP")):
             results = flat(program("1..2", "ok 1 a", line, result="not ok 1 prog # exit=139"))
             self.assertEqual(results[f"mm/x/prog/{name}"][0], "crashed")
 
     def test_an_announcement_behind_the_last_result_is_nothing(self):
-        self.assertEqual(flat(program("1..1", "ok 1 a", "# [RUN] cleaning up")), {"mm/x/prog/a": ("pass", "")})
+        self.assertEqual(flat(program("1..1", "ok 1 a", "# [RUN] cleaning up")),
+                         {"mm/x/prog/a": ("pass", "")})
 
     def test_a_skip_left_out_of_mlock_takes_no_number(self):
         text = program("1..1", "ok 1 a").replace("ksft_x.sh", "ksft_mlock.sh").replace(
@@ -212,16 +226,24 @@ class KselftestTest(unittest.TestCase):
         self.assertEqual({name: status for name, (status, _) in flat(text).items()},
                          {"mm/mlock/on-fault-limit": "skip", "mm/mlock/prog/a": "pass"})
 
+    def test_the_harness_says_unknown_where_it_has_no_reason(self):
+        results = flat(program("1..2", "ok 1 a # XFAIL unknown",
+                               "# no swap", "ok 2 b # SKIP unknown"))
+        self.assertEqual(results, {"mm/x/prog/a": ("skip", "XFAIL"),
+                                   "mm/x/prog/b": ("skip", "no swap")})
+
     def test_a_skip_whose_reason_stands_nowhere(self):
         results = flat(program("hello", result="ok 1 prog # SKIP"))
         self.assertEqual(results["mm/x/prog"], ("skip", "no reason given"))
 
     def test_a_skip_whose_reason_stands_between_header_and_end(self):
-        results = flat(program("TAP version 13", "# [SKIP] no swap device", result="ok 1 prog # SKIP"))
+        results = flat(program("TAP version 13", "# [SKIP] no swap device",
+                               result="ok 1 prog # SKIP"))
         self.assertEqual(results["mm/x/prog"], ("skip", "no swap device"))
 
     def test_the_last_line_that_gives_a_reason_wins(self):
-        results = flat(program("cannot open a", "SKIP: no huge pages", "bye", result="ok 1 prog # SKIP"))
+        results = flat(program("cannot open a", "SKIP: no huge pages", "bye",
+                               result="ok 1 prog # SKIP"))
         self.assertEqual(results["mm/x/prog"], ("skip", "no huge pages"))
 
     def test_a_program_keeps_what_it_prints_beside_its_subtests(self):
@@ -273,13 +295,15 @@ class KselftestTest(unittest.TestCase):
                          [("kselftest", "missing", "no kselftest results in the log")])
 
     def test_kernel_messages_among_the_lines_are_no_tap(self):
-        text = program("1..1", "ok 1 a").replace("# # 1..1", "[   12.345678] not ok 9 x\n# # 1..1", 1)
+        text = program("1..1", "ok 1 a").replace("# # 1..1", "[   12.345678] not ok 9 x\n# # 1..1",
+                                                 1)
         self.assertEqual(flat(text), {"mm/x/prog/a": ("pass", "")})
 
     def test_a_failure_keeps_its_own_log(self):
         for result in ktap.flatten(tree("kselftest-mixed.tap")):
             if result.name.endswith("small.soft_dirty"):
-                self.assertIn("Expected soft_dirty(self->dst, i) (0) == 1 (1)", "\n".join(result.test.log))
+                self.assertIn("Expected soft_dirty(self->dst, i) (0) == 1 (1)",
+                              "\n".join(result.test.log))
                 self.assertNotIn("contents", "\n".join(result.test.log))
                 return
         self.fail("no such test")
@@ -328,8 +352,10 @@ class KUnitTest(unittest.TestCase):
 
     def test_a_suite_without_a_result_before_another(self):
         self.assertEqual({name: status for name, (status, _) in flat("kunit-panic.log").items()}, {
-            "kunit/first/a": "pass", "kunit/first/(test 2 of 2)": "missing", "kunit/second/a": "pass",
-            "kunit/second/b": "pass", "kunit/third/a": "pass", "kunit/third/(tests 2-3 of 3)": "crashed",
+            "kunit/first/a": "pass", "kunit/first/(test 2 of 2)": "missing",
+            "kunit/second/a": "pass",
+            "kunit/second/b": "pass", "kunit/third/a": "pass",
+            "kunit/third/(tests 2-3 of 3)": "crashed",
             "kunit/(test 4 of 4)": "missing"})
 
     def test_debugfs(self):
@@ -353,7 +379,8 @@ class KUnitTest(unittest.TestCase):
         self.assertEqual(flat(text), flat("kunit-boot.log"))
 
     def test_every_prefix_of_a_run_is_no_pass(self):
-        lines = ("KTAP version 1\n1..1\n    KTAP version 1\n    # Subtest: s\n    1..2\n    ok 1 a\n"
+        lines = ("KTAP version 1\n1..1\n    KTAP version 1\n    # Subtest: s\n    1..2\n"
+                 "    ok 1 a\n"
                  "    ok 2 b\n# s: pass:2 fail:0 skip:0 total:2\nok 1 s").splitlines()
         for end in range(len(lines)):
             root = ktap.parse_kunit("\n".join(lines[:end]))
@@ -383,7 +410,8 @@ class TreeTest(unittest.TestCase):
         self.assertEqual(categories["mm/mremap_batch"].status, "fail")
 
     def test_status_of_a_parent_with_skips_only_is_skip(self):
-        self.assertEqual(dict(ktap.suites(tree("kunit-boot.log")))["kunit/skipped_suite"].status, "skip")
+        self.assertEqual(dict(ktap.suites(tree("kunit-boot.log")))["kunit/skipped_suite"].status,
+                         "skip")
 
     def test_status_of_a_passed_parent_with_skips_only_is_skip(self):
         root = ktap.parse_kselftest(program("1..1", "ok 1 a # SKIP no"))
@@ -407,10 +435,12 @@ class StableTest(unittest.TestCase):
     def test_volatile_parts_of_names(self):
         for name, other in (("page at 0x7f00deadb000", "page at 0x7ffff7ff9000"),
                             ("child pid 412", "child pid 9"),
-                            ("khugepaged all:file /tmp/xfs_dir_aB3xY9", "khugepaged all:file /tmp/xfs_dir_Qw12Er"),
+                            ("khugepaged all:file /tmp/xfs_dir_aB3xY9",
+                             "khugepaged all:file /tmp/xfs_dir_Qw12Er"),
                             ("transact_test count 7", "transact_test count 19"),
                             ("moved in 12 ms", "moved in 3.5 ms"),
-                            ("reaping a child with 64MB of memory", "reaping a child with 1MB of memory"),
+                            ("reaping a child with 64MB of memory",
+                             "reaping a child with 1MB of memory"),
                             ("transact Extra pages 3 (0.1%), extra thread faults 9.",
                              "transact Extra pages 0 (0.0%), extra thread faults 11.")):
             self.assertEqual(ktap.stable(name), ktap.stable(other))

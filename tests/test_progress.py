@@ -77,14 +77,17 @@ class TickerTest(unittest.TestCase):
 
 class BuildTest(unittest.TestCase):
     def test_lines_that_make_an_object(self):
-        for line in ("  CC      mm/mremap.o", "  CC [M]  mm/ksm.o", "  AS      arch/x86/entry/entry.o",
-                     "  LD      vmlinux.o", "  AR      mm/built-in.a", "  HOSTCC  scripts/basic/fixdep",
+        for line in ("  CC      mm/mremap.o", "  CC [M]  mm/ksm.o",
+                     "  AS      arch/x86/entry/entry.o",
+                     "  LD      vmlinux.o", "  AR      mm/built-in.a",
+                     "  HOSTCC  scripts/basic/fixdep",
                      "  VDSO2C  arch/x86/entry/vdso/vdso-image-64.c"):
             self.assertTrue(progress.makes_object(line), line)
 
     def test_lines_that_do_not(self):
         for line in ("  CALL    scripts/checksyscalls.sh", "mm/mremap.c:12: warning: x", "",
-                     "  SYNC    include/config/auto.conf", "  UPD     include/config/kernel.release",
+                     "  SYNC    include/config/auto.conf",
+                     "  UPD     include/config/kernel.release",
                      "  CHK     kernel/kheaders", "  CLEAN   .", "  INSTALL usr/include",
                      "make[1]: Entering directory 'x'", "  DESCEND objtool", "    at this point",
                      "  231 |   x", "  Building modules"):
@@ -172,8 +175,10 @@ class FollowTest(unittest.TestCase):
         self.assertEqual(self.output(), "")
 
     def test_the_test_that_runs_now(self):
-        self.append("TAP version 13\n1..2\n# timeout set to 45\n# selftests: mm: ksft_mremap_batch.sh\n")
-        self.assertEqual(self.output(), "  test  mm/mremap_batch: 0 passed, 0 failed, 0 skipped, 10 s\n")
+        self.append("TAP version 13\n1..2\n# timeout set to 45\n"
+                    "# selftests: mm: ksft_mremap_batch.sh\n")
+        self.assertEqual(self.output(),
+                         "  test  mm/mremap_batch: 0 passed, 0 failed, 0 skipped, 10 s\n")
         self.append("# TAP version 13\n# # running ./mremap_batch\n# # TAP version 13\n# # 1..2\n"
                     "# # #  RUN           b.small.contents ...\n")
         self.assertIn("mm/mremap_batch/mremap_batch/b.small.contents: 0 passed", self.output())
@@ -188,26 +193,31 @@ class FollowTest(unittest.TestCase):
         self.assertEqual(self.follower.counts["pass"], 1)
 
     def test_a_failure_is_shown_at_once(self):
-        self.append("# selftests: mm: ksft_x.sh\n# # running ./x\n# # not ok 1 a.b\n# not ok 1 x # exit=1\n"
+        self.append("# selftests: mm: ksft_x.sh\n# # running ./x\n# # not ok 1 a.b\n"
+                    "# not ok 1 x # exit=1\n"
                     "not ok 1 selftests: mm: ksft_x.sh # exit=1\n")
         self.assertEqual(self.output(), "  not ok  mm/x/x/a.b\n")
         self.assertEqual(self.follower.counts["fail"], 1)
 
     def test_a_program_without_subtests_counts_once(self):
-        self.append("# selftests: mm: ksft_x.sh\n# # running ./x\n# # text\n# not ok 1 x # exit=139\n"
+        self.append("# selftests: mm: ksft_x.sh\n# # running ./x\n# # text\n"
+                    "# not ok 1 x # exit=139\n"
                     "not ok 1 selftests: mm: ksft_x.sh # exit=1\n")
         self.assertEqual(self.output(), "  not ok  mm/x/x (exit=139 (signal 11))\n")
 
     def test_counts_agree_with_the_parser(self):
-        self.append(ktap.read_log(DATA / "kselftest-mixed.tap").replace("uffdok 4", "uffd\n# # ok 4"))
+        self.append(ktap.read_log(DATA / "kselftest-mixed.tap").replace("uffdok 4",
+                                                                        "uffd\n# # ok 4"))
         counts = ktap.count(ktap.parse_kselftest(ktap.read_log(self.path)))
         self.assertEqual(self.follower.counts["pass"], counts["pass"])
 
     def test_kunit_in_a_kernel_log(self):
-        self.append("[    1.000000] KTAP version 1\n[    1.000001] 1..1\n[    1.000002]     KTAP version 1\n"
+        self.append("[    1.000000] KTAP version 1\n[    1.000001] 1..1\n"
+                    "[    1.000002]     KTAP version 1\n"
                     "[    1.000003]     # Subtest: mremap_batch\n[    1.000004]     1..2\n"
                     "[    1.000005]     ok 1 a\n")
-        self.assertEqual(self.output(), "  test  mremap_batch: 1 passed, 0 failed, 0 skipped, 10 s\n")
+        self.assertEqual(self.output(),
+                         "  test  mremap_batch: 1 passed, 0 failed, 0 skipped, 10 s\n")
         self.append("[    1.000006]     ok 2 b\n[    1.000007] ok 1 mremap_batch\n")
         self.assertEqual(self.follower.text(), "")
 
@@ -224,7 +234,8 @@ class FollowTest(unittest.TestCase):
         self.assertIn("mm/x", self.follower.text())
 
     def test_lines_are_no_longer_than_100_columns(self):
-        self.append(f"# selftests: mm: ksft_x.sh\n# # running ./{'y' * 300}\n# # not ok 1 {'z' * 300}\n")
+        self.append(f"# selftests: mm: ksft_x.sh\n# # running ./{'y' * 300}\n"
+                    f"# # not ok 1 {'z' * 300}\n")
         self.assertTrue(all(len(line) <= 100 for line in self.output().splitlines()))
 
     def test_the_thread_follows_and_stops(self):
@@ -290,17 +301,21 @@ class FirstErrorTest(unittest.TestCase):
         ("assembler", "{standard input}:12: Error: junk at end of line"),
         ("linker", "ld: error: undefined symbol: mremap_batch_len"),
         ("linker", "ld.lld: error: undefined symbol: mremap_batch_len"),
-        ("linker", "ld: mm/a.o:(.bss+0x0): multiple definition of `x'; mm/b.o:(.bss+0x0): first defined here"),
+        ("linker",
+         "ld: mm/a.o:(.bss+0x0): multiple definition of `x'; mm/b.o: first defined here"),
         ("linker", "ld: section .x LMA [1,2] overlaps section .y LMA [1,3]"),
-        ("modpost", 'ERROR: modpost: "mremap_batch_len" [mm/tests/mremap_batch_kunit.ko] undefined!'),
-        ("objtool", "mm/mremap.o: error: objtool: move_ptes+0x12: call without frame pointer save/setup"),
+        ("modpost",
+         'ERROR: modpost: "mremap_batch_len" [mm/tests/mremap_batch_kunit.ko] undefined!'),
+        ("objtool",
+         "mm/mremap.o: error: objtool: move_ptes+0x12: call without frame pointer save/setup"),
         ("kconfig", "mm/Kconfig:1420: syntax error"),
         ("kconfig", 'mm/Kconfig:1420: unknown statement "tristat"'),
         ("kconfig", "mm/Kconfig:12: error: recursive dependency detected!"),
         ("kconfig", "Kconfig:31: can't open file \"mm/tests/Kconfig\""),
         ("tool missing", "/bin/sh: 1: flex: not found"),
         ("tool missing", "scripts/x.sh: line 3: bc: command not found"),
-        ("make", "make[3]: *** No rule to make target 'mm/gone.o', needed by 'mm/built-in.a'.  Stop."),
+        ("make",
+         "make[3]: *** No rule to make target 'mm/gone.o', needed by 'mm/built-in.a'.  Stop."),
         ("make", "mm/Makefile:12: *** missing separator.  Stop."),
         ("killed", "make[3]: *** [scripts/Makefile.build:287: mm/mremap.o] Killed"),
         ("BTF", "FAILED: load BTF from vmlinux: Invalid argument"),
@@ -309,29 +324,32 @@ class FirstErrorTest(unittest.TestCase):
 
     def test_each_kind_of_error_is_found_before_makes_own(self):
         for kind, line in self.KNOWN:
-            log = f"  CC      mm/a.o\n{line}\nmake[2]: *** [scripts/Makefile.build:544: mm] Error 2\n"
+            log = f"  CC      mm/a.o\n{line}\nmake[2]: *** [Makefile.build:544: mm] Error 2\n"
             error = self.first(log)
             self.assertEqual((error.kind, error.line, error.number), (kind, line, 2))
 
     def test_warnings_and_names_are_no_errors(self):
-        log = "  CC      lib/error.o\nmm/a.c:1:2: warning: unused\nmm/a.o: warning: objtool: error path\n" \
-              "make[2]: *** [mm/a.o] Error 1\n"
+        log = ("  CC      lib/error.o\nmm/a.c:1:2: warning: unused\n"
+               "mm/a.o: warning: objtool: error path\nmake[2]: *** [mm/a.o] Error 1\n")
         error = self.first(log)
         self.assertEqual((error.kind, error.line), ("make", "make[2]: *** [mm/a.o] Error 1"))
         self.assertIn("mm/a.c:1:2: warning: unused", error.excerpt)     # the best there is
 
     def test_a_full_disk_comes_before_what_it_causes(self):
-        error = self.first("mm/a.c:1:2: error: expected ';'\nfatal error: error writing to /tmp/x.s: "
+        error = self.first("mm/a.c:1:2: error: expected ';'\n"
+                           "fatal error: error writing to /tmp/x.s: "
                            "No space left on device\n")
         self.assertEqual(error.kind, "disk full")
 
     def test_a_killed_job(self):
-        error = self.first("  CC      mm/a.o\nmake[3]: *** [scripts/Makefile.build:287: mm/a.o] Killed\n")
+        error = self.first("  CC      mm/a.o\n"
+                           "make[3]: *** [scripts/Makefile.build:287: mm/a.o] Killed\n")
         self.assertEqual((error.kind, error.target), ("killed", "mm/a.o"))
 
     def test_notes_of_the_linker_below(self):
         error = self.first("ld.lld: error: undefined symbol: x\n>>> referenced by mremap.c:12\n"
-                           ">>>               vmlinux.o:(move_ptes)\n  CC      a.o\nmake: *** [x] Error 1\n")
+                           ">>>               vmlinux.o:(move_ptes)\n  CC      a.o\n"
+                           "make: *** [x] Error 1\n")
         self.assertEqual(len(error.excerpt.splitlines()), 3)
 
     def test_another_files_error_is_not_in_the_excerpt(self):

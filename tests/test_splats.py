@@ -28,13 +28,15 @@ class FixtureTest(unittest.TestCase):
     def test_x86_log(self):
         text = ktap.read_log(DATA / "splats-x86.log")
         self.assertEqual(kinds(text), [
-            "WARNING", "refcount", "KASAN", "lockdep: circular locking", "bad rss-counter", "bad page",
+            "WARNING", "refcount", "KASAN", "lockdep: circular locking", "bad rss-counter",
+            "bad page",
             "stack dump", "sleeping in atomic context", "kmemleak", "soft lockup", "RCU stall",
             "hung task", "list corruption", "oops", "kernel panic"])
 
     def test_arm64_log(self):
         text = ktap.read_log(DATA / "splats-arm64.log")
-        self.assertEqual(kinds(text), ["oops", "sleeping in atomic context", "UBSAN", "page_table_check"])
+        self.assertEqual(kinds(text),
+                         ["oops", "sleeping in atomic context", "UBSAN", "page_table_check"])
 
     def test_what_is_allowed_has_a_reason(self):
         text = ktap.read_log(DATA / "splats-x86.log")
@@ -55,7 +57,8 @@ class FixtureTest(unittest.TestCase):
         self.assertEqual(by_kind["WARNING"][0], "------------[ cut here ]------------")
         self.assertEqual(by_kind["WARNING"][-1], "---[ end trace 0000000000000000 ]---")
         self.assertEqual(len(by_kind["WARNING"]), 14)
-        self.assertTrue(by_kind["KASAN"][0].startswith("===") and by_kind["KASAN"][-1].startswith("==="))
+        self.assertTrue(by_kind["KASAN"][0].startswith("==="))
+        self.assertTrue(by_kind["KASAN"][-1].startswith("==="))
         self.assertEqual(by_kind["lockdep: circular locking"][-1], " </TASK>")
         self.assertIn(" #0: ffff888101a0c198 (&mm->mmap_lock){++++}-{4:4}, at: "
                       "__do_sys_mremap+0x1a5/0x8e0", by_kind["lockdep: circular locking"])
@@ -92,16 +95,19 @@ class KindsTest(unittest.TestCase):
         ("bad page", "BUG: Bad page map in process cow  pte:00:80000001"),
         ("sleeping in atomic context", "BUG: scheduling while atomic: cow/12/0x00000002"),
         ("hard lockup", "watchdog: CPU1: Watchdog detected hard LOCKUP on cpu 1"),
-        ("workqueue lockup", "BUG: workqueue lockup - pool cpus=0 node=0 flags=0x0 nice=0 stuck for 33s!"),
+        ("workqueue lockup",
+         "BUG: workqueue lockup - pool cpus=0 node=0 flags=0x0 nice=0 stuck for 33s!"),
         ("RCU stall", "rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:"),
         ("RCU stall", "rcu: INFO: rcu_preempt detected expedited stalls on CPUs/tasks: { 1-.... }"),
         ("hung task", "INFO: task ksmd:38 blocked in I/O wait for more than 120 seconds."),
         ("slab corruption", "BUG anon_vma (Not tainted): Poison overwritten"),
         ("slab corruption", "BUG kmalloc-64 (Tainted: G        W          ): Redzone overwritten"),
-        ("oops", "Oops: general protection fault, probably for non-canonical address 0xdead: 0000 [#1] SMP"),
+        ("oops",
+         "Oops: general protection fault, probably for address 0xdead: 0000 [#1] SMP"),
         ("oops", "general protection fault: 0000 [#1] SMP"),
         ("oops", "BUG: unable to handle page fault for address: ffff888100000000"),
-        ("oops", "Unable to handle kernel NULL pointer dereference at virtual address 0000000000000000"),
+        ("oops",
+         "Unable to handle kernel NULL pointer dereference at virtual address 0000000000000000"),
         ("oops", "Internal error: synchronous external abort: 0000000096000210 [#1] SMP"),
         ("oops", "traps: PANIC: double fault, error_code: 0x0"),
         ("kernel BUG", "kernel BUG at mm/rmap.c:1522!"),
@@ -116,7 +122,7 @@ class KindsTest(unittest.TestCase):
             "end": ("UBSAN", "oops", "kernel BUG", "list corruption", "refcount", "kernel panic")}
 
     def ends(self, kind, message):
-        """How the block of a message ends; a WARN's with `end trace`, other warnings' with the trace."""
+        """How the block of a message ends: that of a WARN with `end trace`."""
         if kind == "WARNING":
             return "end" if " at " in message and "kernel stack" not in message else "trace"
         return next((ends for ends, kinds in self.ENDS.items() if kind in kinds), "trace")
@@ -126,9 +132,11 @@ class KindsTest(unittest.TestCase):
             ("Call Trace:", " <TASK>", " a+0x1/0x2", " </TASK>")
         for kind, message in self.KNOWN:
             ends = self.ends(kind, message)
-            tail = {"ruler": (*frames, ruler), "line": (), "trace": frames, "end": (*frames, "x", mark)}[ends]
+            tail = {"ruler": (*frames, ruler), "line": (), "trace": frames,
+                    "end": (*frames, "x", mark)}[ends]
             found = splats.scan(log("boot", message, *tail, "usb 1-1: new device"))
-            self.assertEqual([splat.excerpt.splitlines() for splat in found], [[message, *tail]], message)
+            self.assertEqual([splat.excerpt.splitlines() for splat in found], [[message, *tail]],
+                             message)
 
     def test_each_kind_is_known(self):
         for kind, message in self.KNOWN:
@@ -139,14 +147,18 @@ class KindsTest(unittest.TestCase):
             self.assertEqual(kinds(f"boot\n{message}\nnext\n"), [kind], message)
 
     def test_what_is_none(self):
-        for message in ("ACPI BIOS Warning (bug): length mismatch", "Spectre V2 : WARNING: data leaks",
-                        "[Firmware Bug]: TSC_DEADLINE disabled", "traps: a[1] general protection fault ip:1",
+        for message in ("ACPI BIOS Warning (bug): length mismatch",
+                        "Spectre V2 : WARNING: data leaks",
+                        "[Firmware Bug]: TSC_DEADLINE disabled",
+                        "traps: a[1] general protection fault ip:1",
                         "Out of memory: Killed process 12 (cow)", "page dumped because: gup_test",
-                        "Memory failure: 0x1: Sending SIGBUS to a:1 due to hardware memory corruption",
-                        "a[12]: segfault at 0 ip 1 sp 2 error 4", "kmemleak: Automatic memory scanning "
-                        "thread started", "# # BUG: x", "    not ok 1 BUG: x", "Warning: unable to open",
+                        "Memory failure: 0x1: Sending SIGBUS to a:1 due to memory corruption",
+                        "a[12]: segfault at 0 ip 1 sp 2 error 4",
+                        "kmemleak: Automatic memory scanning "
+                        "thread started", "# # BUG: x", "    not ok 1 BUG: x",
+                        "Warning: unable to open",
                         "systemd: BUG: quoted", "rcu: \tOffload RCU callbacks from CPUs: (none).",
-                        "WARNING: Flushing system-wide workqueues will be prohibited in near future.",
+                        "WARNING: Flushing system-wide workqueues will be prohibited.",
                         "WARNING: polling idle and HT enabled, performance may degrade",
                         "WARNING: kernel not compiled with MITIGATION_SRSO.",
                         "WARNING: Spectre-v2 mitigation is off, disabling ITS",
@@ -155,7 +167,8 @@ class KindsTest(unittest.TestCase):
             self.assertEqual(kinds(log("boot", message)), [], message)
 
     def test_user_text_does_not_count_in_a_log_with_stamps(self):
-        self.assertEqual(kinds(log("boot") + "BUG: x\nWARNING: y\nKernel panic - not syncing\n"), [])
+        self.assertEqual(kinds(log("boot") + "BUG: x\nWARNING: y\nKernel panic - not syncing\n"),
+                         [])
 
     def test_user_text_that_quotes_a_stamped_line(self):
         self.assertEqual(kinds(log("boot") + "# # [   12.345678] BUG: quoted by a test\n"), [])
@@ -171,21 +184,39 @@ class BlockTest(unittest.TestCase):
         self.assertEqual(kinds(text), ["oops"])
 
     def test_two_warnings_without_a_gap(self):
-        block = ("------------[ cut here ]------------", "WARNING: mm/a.c:1 at a+0x1/0x2, CPU#0: b/1",
+        block = ("------------[ cut here ]------------",
+                 "WARNING: mm/a.c:1 at a+0x1/0x2, CPU#0: b/1",
                  "---[ end trace 0000000000000000 ]---")
         self.assertEqual(kinds(log(*block, *block)), ["WARNING", "WARNING"])
 
     def test_a_block_that_lost_its_end_does_not_hide_the_next(self):
-        text = log("------------[ cut here ]------------", "WARNING: mm/a.c:1 at a+0x1/0x2, CPU#0: b/1",
+        text = log("------------[ cut here ]------------",
+                   "WARNING: mm/a.c:1 at a+0x1/0x2, CPU#0: b/1",
                    "------------[ cut here ]------------", "kernel BUG at mm/b.c:2!",
                    "---[ end trace 0000000000000000 ]---")
         self.assertEqual(kinds(text), ["WARNING", "kernel BUG"])
+
+    def test_a_line_without_a_trace_does_not_take_that_of_the_next_report(self):
+        text = log("BUG: something small", "usb 1-1: new device", "WARNING: suspicious RCU usage",
+                   "Call Trace:", " a+0x1/0x2", "next")
+        self.assertEqual([(s.kind, len(s.excerpt.splitlines())) for s in splats.scan(text)],
+                         [("BUG", 1), ("lockdep: suspicious RCU usage", 3)])
+
+    def test_a_line_without_a_trace_does_not_take_the_next_block(self):
+        text = log("BUG: something small", "usb 1-1: new device",
+                   "------------[ cut here ]------------",
+                   "list_del corruption. prev is wrong",
+                   "WARNING: lib/list_debug.c:1 at a+0x1/0x2, CPU#0: b/1",
+                   "Call Trace:", " a+0x1/0x2", "---[ end trace 0000000000000000 ]---")
+        self.assertEqual([(s.kind, len(s.excerpt.splitlines())) for s in splats.scan(text)],
+                         [("BUG", 1), ("list corruption", 6)])
 
     def test_a_cut_here_alone_counts(self):
         self.assertEqual(kinds(log("------------[ cut here ]------------")), ["WARNING"])
 
     def test_a_line_takes_no_trace_of_much_later(self):
-        text = "[    1.000000] BUG: something small\n[  100.000000] Call Trace:\n[  100.000001]  a+0x1/0x2\n"
+        text = ("[    1.000000] BUG: something small\n"
+                "[  100.000000] Call Trace:\n[  100.000001]  a+0x1/0x2\n")
         self.assertEqual(kinds(text), ["BUG", "stack dump"])
 
     def test_a_message_and_its_bug_are_one(self):
@@ -199,18 +230,21 @@ class BlockTest(unittest.TestCase):
         self.assertEqual(kinds(text), ["WARNING"])
 
     def test_each_stack_that_is_dumped_on_purpose(self):
-        for message in ("cow invoked oom-killer: gfp_mask=0xcc0", "FAULT_INJECTION: forcing a failure.",
+        for message in ("cow invoked oom-killer: gfp_mask=0xcc0",
+                        "FAULT_INJECTION: forcing a failure.",
                         "Memory failure: 0x12: recovery action for dirty LRU page: Recovered",
                         "cow: page allocation failure: order:9, mode:0x1",
-                        "sysfs: cannot create duplicate filename '/devices/platform/kunit-platform-add-2'",
+                        "sysfs: cannot create duplicate filename '/devices/platform/kunit-2'",
                         "NMI backtrace for cpu 1", "task:ksmd state:S stack:0"):
             text = log(message, "CPU: 0 UID: 0", "Call Trace:", " <TASK>", " a+0x1/0x2", " </TASK>")
             self.assertEqual(kinds(text), [], message)
             self.assertEqual(len(splats.scan_all(text)), 1, message)
 
     def test_a_bare_stack_is_named_by_the_message_before_it(self):
-        text = log("usb 1-1: new device", "something: looks odd", "CPU: 0 UID: 0", "Hardware name: QEMU",
-                   "Call Trace:", " <TASK>", " dump_stack_lvl+0x1/0x2", " a+0x1/0x2", " </TASK>", "next")
+        text = log("usb 1-1: new device", "something: looks odd", "CPU: 0 UID: 0",
+                   "Hardware name: QEMU",
+                   "Call Trace:", " <TASK>", " dump_stack_lvl+0x1/0x2", " a+0x1/0x2", " </TASK>",
+                   "next")
         found = splats.scan(text)
         self.assertEqual([(s.kind, s.line, s.number) for s in found],
                          [("stack dump", "something: looks odd", 5)])
@@ -218,7 +252,8 @@ class BlockTest(unittest.TestCase):
         self.assertIn("something: looks odd", found[0].excerpt)
 
     def test_a_lockdep_assertion_in_a_warning(self):
-        text = log("------------[ cut here ]------------", "DEBUG_LOCKS_WARN_ON(lock->magic != lock)",
+        text = log("------------[ cut here ]------------",
+                   "DEBUG_LOCKS_WARN_ON(lock->magic != lock)",
                    "WARNING: kernel/locking/mutex.c:1 at a+0x1/0x2, CPU#0: b/1",
                    "---[ end trace 0000000000000000 ]---")
         self.assertEqual(kinds(text), ["lockdep"])

@@ -83,7 +83,8 @@ class TextTest(unittest.TestCase):
 
     def test_every_skip_with_its_reason(self):
         text = summarize().text
-        for reason in ("no folio of order 4", "needs root", "CONFIG_KSM is off", "XFAIL", "missing uffd"):
+        for reason in ("no folio of order 4", "needs root", "CONFIG_KSM is off", "XFAIL",
+                       "missing uffd"):
             self.assertIn(reason, text)
         for result in summary.results_of(trees("kselftest-mixed.tap", "kunit-boot.log")):
             if result.status == ktap.SKIP:
@@ -113,7 +114,8 @@ class TextTest(unittest.TestCase):
         report = summary.Report([ktap.parse_kselftest("TAP version 13\n1..1\nok 1 a\n")])
         self.assertEqual(summary.summarize(report, False).text.splitlines(), [
             "  suite                      passed   failed  skipped",
-            "  a                               1        -        -", "", "1 passed, 0 failed, 0 skipped"])
+            "  a                               1        -        -", "",
+            "1 passed, 0 failed, 0 skipped"])
 
     def test_headings(self):
         lines = summarize(deviations=[deviation("vanished")],
@@ -131,6 +133,13 @@ class TextTest(unittest.TestCase):
         self.assertIn("      | line 7\n      | ... 1 more line\n", text(9))
         self.assertIn("... 4 more lines\n", text(12))
 
+    def test_of_a_test_that_never_ended_the_last_lines_are_shown(self):
+        log = "".join(f"# line {n}\n" for n in range(12))
+        tree = ktap.parse_kselftest(f"TAP version 13\n1..1\n# [RUN] a\n{log}")
+        text = summary.summarize(summary.Report([tree]), False).text
+        self.assertIn("      | ... 4 more lines\n      | line 4\n", text)
+        self.assertIn("      | line 11\n", text)
+
     def test_a_long_splat_says_how_much_is_left_out(self):
         block = "\n".join(f"line {n}" for n in range(12))
         text = summarize(splats=[splats.Splat("BUG", "BUG: x", 7, block, "")]).text
@@ -145,16 +154,31 @@ class TextTest(unittest.TestCase):
         self.assertIn("  1 test expected to be skipped, passed: run 'make expect'", text)
 
     def test_a_skipped_test_whose_name_holds_a_slash(self):
-        tree = ktap.parse_kselftest("TAP version 13\n1..1\nok 1 with /dev/userfaultfd # SKIP no device\n")
+        tree = ktap.parse_kselftest("TAP version 13\n1..1\n"
+                                    "ok 1 with /dev/userfaultfd # SKIP no device\n")
         text = summary.summarize(summary.Report([tree]), False).text
         self.assertIn("      with /dev/userfaultfd\n", text)
+
+    def test_a_skip_without_a_name_of_its_own_is_shown_once(self):
+        tree = ktap.parse_kselftest("TAP version 13\n1..1\nok 1 # SKIP fork (no swap)\n")
+        text = summary.summarize(summary.Report([tree]), False).text
+        self.assertEqual(text.split("Skipped")[1].count("fork (no swap)"), 1)
+
+    def test_a_fault_of_the_run_is_a_failure(self):
+        result = summarize(["kunit-debugfs.txt"], faults=["The guest died at its job."])
+        self.assertEqual((result.passed, result.failed), (2, 2))
+        self.assertIn("The run\n  The guest died at its job.\n", result.text)
+
+    def test_plain(self):
+        self.assertEqual(summary.plain(summarize(colour=True).text), summarize(colour=False).text)
 
     def test_notes(self):
         self.assertIn("\nThe guest died.\n", summarize(notes=["The guest died."]).text)
 
     def test_times_and_files(self):
         text = summarize(phases=[("build", 185), ("guest", 40)],
-                         files=[("console", common.ROOT / "out" / "x" / "console.log"), ("ktap", "/x/y")]).text
+                         files=[("console", common.ROOT / "out" / "x" / "console.log"),
+                                ("ktap", "/x/y")]).text
         self.assertIn("Time    build 3 min 05 s, guest 40 s; together 3 min 45 s", text)
         self.assertIn("Files   console  out/x/console.log\n", text)
         self.assertIn("Files   ktap     /x/y\n", text)
@@ -178,7 +202,8 @@ class TextTest(unittest.TestCase):
     def test_no_line_is_longer_than_100_columns(self):
         long = "x" * 300
         tree = ktap.parse_kselftest(f"TAP version 13\n1..3\n# {long}\nnot ok 1 {long}\n"
-                                    f"ok 2 b # SKIP {long} and {long}\nnot ok 3 c # TIMEOUT {long}\n")
+                                    f"ok 2 b # SKIP {long} and {long}\n"
+                                    f"not ok 3 c # TIMEOUT {long}\n")
         splat = splats.Splat("BUG", long, 7, f"{long}\n{long}", "")
         text = summary.summarize(summary.Report(
             [tree] + trees("kselftest-mixed.tap", "kselftest-odd.tap"), [splat],
@@ -251,7 +276,8 @@ class ScriptTest(unittest.TestCase):
                                      stdin="TAP version 13\n1..2\nok 1 a\nok 2 b # SKIP no\n")
             self.assertEqual((code, out.splitlines()[-1]), (1, "1 passed, 1 failed, 0 skipped"))
             self.assertIn("<testsuites", (Path(room) / "x.xml").read_text())
-            self.assertEqual(self.ktap("--expect", Path(room) / "none", "-", stdin="ok 1 a\n")[0], 2)
+            self.assertEqual(self.ktap("--expect", Path(room) / "none", "-", stdin="ok 1 a\n")[0],
+                             2)
 
 
 if __name__ == "__main__":

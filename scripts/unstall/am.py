@@ -58,7 +58,7 @@ def refuse_drift(known, path, head, patches):
     if files:
         raise CannotRun(f"{path} is not {known.base} in {len(files)} of the files that the series "
                         f"touches:\n" + "".join(f"  {f}\n" for f in files) +
-                        f"Check out {known.base} (v{known.pin.version}), or try a three-way merge "
+                        f"Check out {known.base}, or try a three-way merge "
                         "with ALLOW_DRIFT=1.")
 
 

@@ -11,7 +11,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from . import common, kernel as kernels, machinecode, series, targets, testrun, tree as trees, vm
+from . import common, compose, kernel as kernels, machinecode, series, targets, testrun
+from . import tree as trees, vm
 from .common import ROOT
 
 CLOSING = re.compile(r"(\d+) passed, (\d+) failed, (\d+) skipped\s*$")
@@ -85,6 +86,81 @@ def style():
     for doc in documents:
         yield f"{doc} is valid reStructuredText", lambda d=doc: command(
             "/usr/bin/python3", "-m", "docutils", "--writer=null", "--halt=warning", d, cwd=ROOT)
+
+
+# ------------------------------------------------------ the series as patches
+
+def composed(temp, name, **env):
+    """Runs 'make series' into a folder of its own; what it made, by name."""
+    out = Path(temp) / name
+    build = Path(temp) / f"build-{name}" / common.base_name()
+    build.mkdir(parents=True)
+    (build / "base").symlink_to(common.BUILD / common.base_name() / "base")
+    common.run(ROOT / "scripts" / "compose", env={**os.environ, "UNSTALL_OUT": str(out),
+                                                  "UNSTALL_BUILD": str(build.parent), **env})
+    return {f.name: f.read_bytes() for f in (out / common.base_name()).iterdir() if f.is_file()}
+
+
+def composer_is_deterministic():
+    """Two runs under different clocks, locales and git settings give the same bytes."""
+    with tempfile.TemporaryDirectory() as temp:
+        (Path(temp) / ".gitconfig").write_text("[diff]\n\tnoprefix = true\n[user]\n\tname = X\n")
+        first = composed(temp, "one", TZ="UTC", LC_ALL="C")
+        second = composed(temp, "two", TZ="Asia/Tokyo", LC_ALL="C.UTF-8", HOME=temp, COLUMNS="40",
+                          XDG_CACHE_HOME=str(common.CACHE.parent))
+    differ = [n for n in sorted(set(first) | set(second)) if first.get(n) != second.get(n)]
+    return "not the same twice: " + ", ".join(differ) if differ else None
+
+
+def refresh_is_the_inverse():
+    """compose, git am and refresh give this repository again."""
+    ours = trees.ours_tree(common.base_name())
+    with tempfile.TemporaryDirectory() as temp:
+        copy = Path(temp) / "copy"
+        common.run("git", "clone", "-q", "--no-hardlinks", ROOT, copy)
+        for name in repo_files():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, copy / name)
+        common.run("git", "-C", copy, "add", "-A")
+        before = common.run("git", "-C", copy, "write-tree")
+        common.run(copy / "scripts" / "refresh", env={
+            **os.environ, "TREE": str(ours), "FORCE": "1", "TOPIC": "", "TOPICS": "",
+            "UNSTALL_BUILD": f"{temp}/build", "UNSTALL_OUT": f"{temp}/out"})
+        common.run("git", "-C", copy, "add", "-A")
+        if common.run("git", "-C", copy, "write-tree") == before:
+            return None
+        return common.run("git", "-C", copy, "diff", "--stat", before.strip())
+
+
+def applies(topics=None):
+    """Plain git am, one mail after the other, to a tree of just the touched files."""
+    known = series.load(common.base_name())
+    mails = compose.mails(known, topics)
+    files = trees.base_files(known, known.touched_files([m.patch for m in mails]))
+    with tempfile.TemporaryDirectory() as temp:
+        for name, data in files.items():
+            (Path(temp) / name).parent.mkdir(parents=True, exist_ok=True)
+            (Path(temp) / name).write_bytes(data)
+            if known.pin.blobs[name][0] == "100755":
+                (Path(temp) / name).chmod(0o755)
+        identity = ("-c", "user.name=check", "-c", "user.email=check@unstall.example")
+        common.run("git", "-C", temp, "init", "-q")
+        common.run("git", "-C", temp, "add", "-A", "-f")
+        common.run("git", "-C", temp, *identity, "commit", "-q", "-m", "base")
+        for mail in mails:
+            done = subprocess.run(["git", "-C", temp, *identity, "am"], input=mail.text,
+                                  capture_output=True, check=False)
+            if done.returncode:
+                return f"{mail.name}: {done.stderr.decode(errors='replace')}"
+    return None
+
+
+def series_as_patches():
+    yield "compose is deterministic", composer_is_deterministic
+    yield "compose, git am, refresh is the identity", refresh_is_the_inverse
+    yield "git am takes each patch on the base's files", applies
+    for topic in series.load(common.base_name()).topics:
+        yield f"topic {topic} applies with no more than it needs", lambda t=topic: applies([t])
 
 
 # ----------------------------------------------------------------- each commit
@@ -183,17 +259,25 @@ def build_selftests(kernel, files):
     return text
 
 
+def affected(path, commit, files):
+    """The C files to compile for a commit: its own, or all of the series' behind a header."""
+    own = changed_files(path, commit)
+    wide = any(f.endswith(".h") or Path(f).name in ("Kconfig", "Makefile") for f in own
+               if not f.startswith(("tools/", "Documentation/")))
+    return files if wide else own
+
+
 def one_commit(path, commit, files, known):
+    """A commit compiles on each architecture, with the topics' options and without."""
     common.run("git", "-C", path, "checkout", "--quiet", "--force", "--detach", commit)
+    chosen = affected(path, commit, files)
     for arch in vm.ARCHES.values():
-        kernel = kernels.Kernel(path, arch, topics=topics_at(path))
-        problem = compile_commit(kernel, touched_objects(path, files, arch), known[arch.name])
-        if problem:
-            return problem
-        plain = kernels.Kernel(path, arch)
-        problem = compile_commit(plain, touched_objects(path, files, arch), known[arch.name])
-        if problem:
-            return "without the topics' own options: " + problem
+        objects = touched_objects(path, chosen, arch)
+        for topics in {topics_at(path), ()} if objects else ():
+            kernel = kernels.Kernel(path, arch, topics=topics)
+            problem = compile_commit(kernel, objects, known[arch.name])
+            if problem:
+                return f"with the options of {' '.join(topics) or 'no topic'}: {problem}"
     return build_selftests(kernels.Kernel(path, vm.ARCHES["x86_64"]), changed_files(path, commit))
 
 

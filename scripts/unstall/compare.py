@@ -105,6 +105,8 @@ def _difference(name, old, new):
         return Change(name, old.status, GONE, old.reason)
     if old.status != new.status:
         return Change(name, old.status, new.status, new.reason)
+    if new.status == ktap.PASS:
+        return None
     if ktap.reason_class(old.reason) != ktap.reason_class(new.reason):
         return Change(name, old.status, new.status, new.reason, old.reason or "no reason given")
     return None

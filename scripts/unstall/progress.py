@@ -22,7 +22,7 @@ from .common import duration, write_whole
 INTERVAL = 5.0          # seconds between two lines where there is no terminal
 TTY_INTERVAL = 0.2      # seconds between two versions of the line on a terminal
 WIDTH = 100             # columns of a line
-DEFAULT_OBJECTS = 1400  # of a lean guest kernel; replaced by the first build's own count
+DEFAULT_OBJECTS = 1650  # of a lean guest kernel; replaced by the first build's own count
 
 
 class Ticker:
@@ -221,7 +221,8 @@ class TapFollower:
     def _report(self, depth, test):
         above = [self.names[d] for d in sorted(self.names) if d < depth]
         reason = f" ({test.reason})" if test.reason else ""
-        self.ticker.keep(_short("  not ok  " + "/".join(above + [_pretty(test.name)]) + reason, WIDTH))
+        name = "/".join(above + [_pretty(test.name)])
+        self.ticker.keep(_short(f"  not ok  {name}{reason}", WIDTH))
 
     def _forget(self, depth):
         self.names = {d: name for d, name in self.names.items() if d < depth}
@@ -311,9 +312,9 @@ MAKES_OWN = _compile([("make", r"make(\[\d+\])?: \*\*\* .*Error \d+")])
 FAILED_TARGET = re.compile(r"make(?:\[\d+\])?: \*\*\* \[(?:[^:\]]+:\d+: )?([^\]]+)\] "
                            r"(?:Error \d+|Killed|Terminated)")
 LEADS = re.compile(r"In file included from |\s+from \S+:\d+|\S+: (In|At) (\w+ )*function |"
-                   r"\S+: In |\S*ld\S*: \S+: in function |\S+: in function |\S+: Assembler messages:")
-FOLLOWS = re.compile(r"\s+\d* *\||>>> |\s+\^|\S+:\d+:(\d+:)? note: |\s{3,}\S|\s+\S.*(depends|select)|"
-                     r"\S+:\d+:\s*symbol |\tsymbol |\S+:\d+:\d+: warning: \(near ")
+                   r"\S+: In |(\S*ld\S*: )?\S+: in function |\S+: Assembler messages:")
+FOLLOWS = re.compile(r"\s+\d* *\||>>> |\s+\^|\S+:\d+:(\d+:)? note: |\s{3,}\S|"
+                     r"\S+:\d+:\s*symbol |\tsymbol ")
 
 
 def _search(lines, patterns):

@@ -564,9 +564,9 @@ def _topic_lines(topic, begun):
 def check(known):
     """Refuses a series that contradicts itself, its pins or the files in the repository."""
     adders = _adders(known)
+    for path, patch in adders.items():
+        _check_added_file(known, patch, path)
     for patch in known.patches:
-        for path in patch.adds:
-            _check_added_file(known, patch, path)
         for diff in patch.diffs:
             if diff.path in adders:
                 raise CannotRun(f"{known.where(patch)} changes {diff.path}, which "
@@ -617,9 +617,11 @@ def overlay_files(root):
     if (root / ".git").exists():
         out = git.git(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard",
                       "--", *OVERLAY)
-        return [f for f in out.split("\0") if f and (root / f).is_file() and not LITTER.search(f)]
-    return [str(Path(folder, name).relative_to(root)) for room in OVERLAY
-            for folder, _, names in os.walk(root / room) for name in names]
+        found = [f for f in out.split("\0") if f and (root / f).is_file()]
+    else:
+        found = [str(Path(folder, name).relative_to(root)) for room in OVERLAY
+                 for folder, _, names in os.walk(root / room) for name in names]
+    return [f for f in found if not LITTER.search(f)]
 
 
 def _all_added(known):

@@ -23,7 +23,6 @@ CUT_HERE = re.compile(r"-+\[ cut here \]-+")
 END_TRACE = re.compile(r"---\[ end (trace|Kernel panic)")
 RULER = re.compile(r"={40,}$")
 TRACE = re.compile(r"\s*Call [Tt]race:")
-TRACE_END = re.compile(r"\s*</TASK>")
 RULE = re.compile(r"={10,}$")
 FRAME = re.compile(r"\s*(\? )?\S+\+0x[0-9a-f]+|\s*</?\w+>$|"
                    r"\s*(RIP|RSP|RAX|RDX|RBP|R\d\d|Code|pc|lr|sp|x\d+) ?:")
@@ -230,8 +229,6 @@ def _frames_end(lines, at):
     """The index behind a call trace that starts at `at`."""
     end = at + 1
     while end < min(len(lines), at + MAX_LINES):
-        if TRACE_END.match(lines[end].text):
-            return end + 1
         if not FRAME.match(lines[end].text):
             return end
         end += 1

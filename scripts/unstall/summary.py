@@ -23,7 +23,8 @@ SPLAT_LINES = 10        # of a splat's block
 COLOURS = {"red": "31", "green": "32", "yellow": "33", "bold": "1"}
 
 # Lines of a test's log that say nothing about its failure.
-DULL = re.compile(r"#?\s*(|-+|running .*|RUN .*|OK .*|FAIL .*|Totals: .*|\[(PASS|FAIL|SKIP)\]|"
+DULL = re.compile(r"#?\s*(|-+|running .*|RUN .*|OK .*|FAIL .*|Totals: .*|"
+                  r"\[(PASS|FAIL|SKIP)\]|\[RUN\] .*|selftests: .*|\d+ skipped test\(s\) .*|"
                   r"timeout set to .*|module:.*|\S+: pass:\d+ fail:\d+ .*|SUMMARY: .*|"
                   r"TAP version \d+|Starting \d+ tests .*|FAILED: \d+ / \d+ tests passed\.)\s*$")
 
@@ -47,6 +48,7 @@ class Report:
     phases: list = ()           # (name, seconds)
     files: list = ()            # (what it is, path)
     rerun: str = "make run"     # the command that ran this, without T=
+    faults: list = ()           # sentences about the run itself; each counts as a failure
     notes: list = ()            # sentences that belong to the result
 
 
@@ -71,6 +73,11 @@ def wrap(text, indent="  ", hang="  "):
     return [cut(line) for line in textwrap.wrap(
         text, WIDTH, initial_indent=indent, subsequent_indent=indent + hang,
         break_long_words=False, break_on_hyphens=False)]
+
+
+def plain(text):
+    """A text without its colours, for a file."""
+    return re.sub("\033\\[[0-9;]*m", "", text)
 
 
 def relative(path):
@@ -114,10 +121,15 @@ def _table(trees, colour):
     return lines
 
 
-def _log_lines(test):
-    """The first telling lines of a test's log: its diagnostics before anything else."""
-    lines = [re.sub(r"^\s*# ?", "", line) for line in test.log if not DULL.match(line)]
-    return lines[:LOG_LINES], len(lines) - LOG_LINES
+def _log_lines(result):
+    """The first telling lines of a test's log; the last ones of a test that never ended."""
+    lines = [re.sub(r"^\s*# ?", "", line) for line in result.test.log if not DULL.match(line)]
+    more = len(lines) - LOG_LINES
+    if more <= 0:
+        return lines
+    gap = f"... {more} more line{'s' * (more > 1)}"
+    ended = result.status == ktap.FAIL
+    return lines[:LOG_LINES] + [gap] if ended else [gap] + lines[-LOG_LINES:]
 
 
 def _failed_test(result, colour):
@@ -125,11 +137,7 @@ def _failed_test(result, colour):
     lines = [paint(cut(f"  {result.name}"), "red", colour)]
     if status or result.reason:
         lines += wrap(status + result.reason, "      ")
-    shown, more = _log_lines(result.test)
-    lines += [cut(f"      | {line}") for line in shown]
-    if more > 0:
-        lines.append(f"      | ... {more} more line{'s' * (more > 1)}")
-    return lines
+    return lines + [cut(f"      | {line}") for line in _log_lines(result)]
 
 
 def _failures(results, colour):
@@ -154,7 +162,8 @@ def _skips(results, colour):
     lines = [paint("Skipped", "bold", colour)] if groups else []
     for (place, _), (reason, names) in groups.items():
         lines += wrap(f"{place}: {reason}")
-        lines += wrap(", ".join(names), "      ", "")
+        if names != [reason]:       # a test without a name of its own: the reason says all
+            lines += wrap(", ".join(names), "      ", "")
     return lines
 
 
@@ -177,11 +186,16 @@ def _deviations(deviations, colour):
     for deviation in shown:
         lines += wrap(deviation.text())
     kinds = Counter(d.kind for d in deviations)
-    for kind, what in (("new", "not on the expected list"), ("passes now", "expected to be skipped, "
-                                                             "passed")):
+    for kind, what in (("new", "not on the expected list"),
+                       ("passes now", "expected to be skipped, passed")):
         if kinds[kind]:
             lines.append(f"  {kinds[kind]} test{'s' * (kinds[kind] > 1)} {what}: run 'make expect'")
     return lines
+
+
+def _faults(faults, colour):
+    lines = [paint("The run", "bold", colour)] if faults else []
+    return lines + [paint(line, "red", colour) for fault in faults for line in wrap(fault)]
 
 
 def _times(phases):
@@ -223,7 +237,8 @@ def _rerun(report, failed):
 def counts(report):
     """(passed, failed, skipped): splats and what has vanished count as failed."""
     states = Counter(result.status for result in results_of(report.trees))
-    failed = sum(states[status] for status in ktap.BAD) + len(report.splats)
+    failed = sum(states[status] for status in ktap.BAD)
+    failed += len(report.splats) + len(report.faults)
     losses = Counter(d.kind for d in report.deviations if d.failure and d.counted)
     failed += sum(losses.values())
     skipped = states[ktap.SKIP] - losses["new skip"] - losses["other reason"]
@@ -246,7 +261,8 @@ def summarize(report, colour=None):
     colour = wants_colour() if colour is None else colour
     passed, failed, skipped = counts(report)
     results = results_of(report.trees)
-    parts = [_table(report.trees, colour), _failures(results, colour), _splats(report.splats, colour),
+    parts = [_table(report.trees, colour), _failures(results, colour),
+             _splats(report.splats, colour), _faults(report.faults, colour),
              _skips(results, colour), _deviations(report.deviations, colour),
              [line for note in report.notes for line in wrap(note, "", "")],
              _times(report.phases) + _files(report.files) + _rerun(report, failed)]
