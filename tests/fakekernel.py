@@ -149,7 +149,7 @@ def kernel(folder):
     """The pristine base as a git repository of somebody's own."""
     for path, text in FILES.items():
         put(folder, path, text, path in EXECUTABLE)
-    git(folder, "init", "-q", "-b", "base")
+    git(folder, "init", "-q", "--template=", "-b", "base")
     git(folder, "add", "-A", "-f")
     git(folder, "commit", "-q", "-m", "Linux 1.0")
     return folder

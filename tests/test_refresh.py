@@ -164,7 +164,7 @@ class Edited(Refreshed):
         self.load()
 
     def test_reordered_commits_reorder_the_series_file(self):
-        git(self.linux, "checkout", "-q", "base")
+        git(self.linux, "checkout", "-q", "--detach", "base")
         for commit_ in ("work~3", "work~2", "work~4", "work~1", "work"):
             git(self.linux, "cherry-pick", commit_)
         self.refresh()

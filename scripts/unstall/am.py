@@ -34,8 +34,9 @@ def users_tree():
 
 def refuse_busy(path, branch):
     """A tree in the middle of something, or one that has our branch, is left alone."""
-    for name, what in BUSY.items():
-        if os.path.exists(git.path_of(path, name)):
+    places = git.git(path, "rev-parse", *[w for name in BUSY for w in ("--git-path", name)])
+    for place, what in zip(places.splitlines(), BUSY.values()):
+        if (path / place).exists():
             raise CannotRun(f"{path} is in the middle of {what}; finish or abort that first.")
     if git.succeeds(path, "show-ref", "--verify", "--quiet", f"refs/heads/{branch}"):
         raise CannotRun(f"{path} has a branch {branch} already; rename it, or delete it with "

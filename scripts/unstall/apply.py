@@ -37,7 +37,8 @@ def _am_problem(repo, composed, what, output):
     except (FileNotFoundError, ValueError, IndexError):
         return f"'git am' cannot read the series:\n{output.strip()}"
     wrong = [line[len("error: "):] for line in output.splitlines() if line.startswith("error: ")]
-    wrong += [line for line in output.splitlines() if line.startswith("CONFLICT")]
+    unmerged = git.text(git.attempt(repo, "diff", "--name-only", "--diff-filter=U").stdout)
+    wrong += [f"{path}: both sides changed the same lines" for path in unmerged.splitlines()]
     wrong = [w for w in wrong if not re.search(r"patch does not apply$|^Failed to merge in", w)] or wrong
     return f"{name} does not apply to {what}:\n" + "\n".join(f"  {w}" for w in wrong or [output])
 
@@ -49,13 +50,13 @@ def workshop(base, tree, commit, paths, more_objects=()):
     shutil.rmtree(repo, ignore_errors=True)
     repo.mkdir(parents=True)
     try:
-        git.git(repo, "init", "--quiet", "--initial-branch=series")
+        git.git(repo, "init", "--quiet", "--template=", "--initial-branch=series")
         _borrow(repo, [git.path_of(tree, "objects"), *more_objects])
         if os.path.exists(git.path_of(tree, "shallow")):
             shutil.copy(git.path_of(tree, "shallow"), repo / ".git" / "shallow")
         git.git(repo, "config", "core.sparseCheckout", "true")
-        (repo / ".git" / "info" / "sparse-checkout").write_text(
-            "".join(f"/{path}\n" for path in paths))
+        common.write_whole(repo / ".git" / "info" / "sparse-checkout",
+                           "".join(f"/{path}\n" for path in paths))
         git.git(repo, "update-ref", "refs/heads/series", commit)
         git.git(repo, "read-tree", "-m", "-u", "HEAD")
         yield repo
@@ -65,7 +66,7 @@ def workshop(base, tree, commit, paths, more_objects=()):
 
 def _borrow(repo, folders):
     info = repo / ".git" / "objects" / "info"
-    info.mkdir(exist_ok=True)
+    info.mkdir(parents=True, exist_ok=True)
     (info / "alternates").write_text("".join(f"{os.path.realpath(f)}\n" for f in folders))
 
 

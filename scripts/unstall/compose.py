@@ -282,7 +282,7 @@ def commits(known, topics, composed, files):
     shutil.rmtree(repo, ignore_errors=True)
     repo.mkdir(parents=True)
     try:
-        git.git(repo, "init", "--quiet", f"--initial-branch=unstall-{known.base}")
+        git.git(repo, "init", "--quiet", "--template=", f"--initial-branch=unstall-{known.base}")
         root = _root_commit(known, topics, repo, files)
         git.git(repo, "reset", "--quiet", "--hard", root)
         git.git(repo, "tag", f"unstall-{known.base}-root", root)
@@ -311,14 +311,12 @@ def _root_commit(known, topics, repo, files):
 
 def check_commits(known, repo, root, composed):
     """Refuses commits that are not what the patch files and the overlay say."""
-    ids = git.git(repo, "rev-list", "--reverse", f"{root}..HEAD").split()
-    if len(ids) != len(composed):
-        raise CannotRun(f"'git am' made {len(ids)} commits of {len(composed)} patches.")
-    for commit, mail in zip(ids, composed):
-        message = git.git(repo, "log", "-1", "--format=%B", commit)
+    made = git.log(repo, f"{root}..HEAD", "%an <%ae>", "%B")
+    if len(made) != len(composed):
+        raise CannotRun(f"'git am' made {len(made)} commits of {len(composed)} patches.")
+    for (author, message), mail in zip(made, composed):
         if message.strip("\n") != mail.message.strip("\n"):
             raise CannotRun(f"'git am' reads another message than {mail.source} holds:\n{message}")
-        author = git.git(repo, "log", "-1", "--format=%an <%ae>", commit)
         if author != mail.patch.author:
             raise CannotRun(f"'git am' reads another author than {mail.source} holds: {author}")
     tip = git.ls_tree(repo, "HEAD", [p for m in composed for p in m.patch.adds])

@@ -131,6 +131,27 @@ def ls_tree(tree, commit, paths):
     return found
 
 
+def blobs(tree, names):
+    """{name: bytes} of blobs, each named by its id or as COMMIT:PATH."""
+    found, names = {}, list(names)
+    out = binary(tree, "cat-file", "--batch", data=raw("".join(f"{n}\n" for n in names)))
+    for name in names:
+        head, _, out = out.partition(b"\n")
+        words = head.split()
+        if len(words) != 3 or words[1] != b"blob":
+            raise CannotRun(f"{tree} has no file {name}.")
+        size = int(words[2])
+        found[name], out = out[:size], out[size + 1:]
+    return found
+
+
+def log(tree, commits, *fields):
+    """One tuple of fields (as in --format) for each of some commits, oldest first."""
+    form = "%x00".join(fields) + "%x00%x00"
+    out = git(tree, "log", "--reverse", f"--format=tformat:{form}", commits)
+    return [tuple(entry.split("\0")) for entry in out.removesuffix("\0\0").split("\0\0\n") if entry]
+
+
 def is_top(path):
     """Whether a folder is the top of a git tree."""
     done = attempt(path, "rev-parse", "--show-toplevel")

@@ -22,7 +22,7 @@ from .common import duration, write_whole
 INTERVAL = 5.0          # seconds between two lines where there is no terminal
 TTY_INTERVAL = 0.2      # seconds between two versions of the line on a terminal
 WIDTH = 100             # columns of a line
-DEFAULT_OBJECTS = 1650  # of a lean guest kernel; replaced by the first build's own count
+DEFAULT_OBJECTS = 2240  # of a lean guest kernel; replaced by the first build's own count
 
 
 class Ticker:

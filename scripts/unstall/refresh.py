@@ -48,14 +48,13 @@ def read_commits(tree):
     if merges:
         raise CannotRun(f"{tree} has the merge {merges[0][:12]} above 'base'; a series is a line "
                         "of commits, so rebase it.")
-    ids = git.git(tree, "rev-list", "--reverse", "base..HEAD").split()
-    if not ids:
+    commits = git.log(tree, "base..HEAD", "%H", "%aD", "%B")
+    if not commits:
         raise CannotRun(f"{tree} has no commit above 'base'; there is nothing to take in.")
-    return [_read_commit(tree, i) for i in ids]
+    return [_read_commit(tree, *c) for c in commits]
 
 
-def _read_commit(tree, commit):
-    date, message = git.git(tree, "log", "-1", "--format=%aD%n%B", commit).split("\n", 1)
+def _read_commit(tree, commit, date, message):
     message = series.strip_space(message)
     subject, _, body = message.partition("\n\n")
     name = f"{commit[:12]} '{subject}'"
@@ -71,9 +70,6 @@ def _read_commit(tree, commit):
     for status, mode, blob, path in _changed_files(tree, commit):
         if status == "A":
             read.adds[path] = (mode, blob)
-            problem = series.path_problem(path) or _odd_file(tree, mode, blob, path)
-            if problem:
-                raise CannotRun(f"commit {name}: {problem}")
             continue
         if status == "D":
             deletes.append(path)
@@ -81,6 +77,9 @@ def _read_commit(tree, commit):
             raise CannotRun(f"commit {name} changes what kind of file {path} is; "
                             "that cannot be kept as a patch.")
         changed.append(path)
+    problem = _odd_file(tree, read.adds)
+    if problem:
+        raise CannotRun(f"commit {name}: {problem}")
     read.diffs, read.deletes = _diffs(tree, commit, changed, name), tuple(deletes)
     if not read.adds and not read.diffs:
         raise CannotRun(f"commit {name} changes nothing; drop it.")
@@ -96,13 +95,16 @@ def _changed_files(tree, commit):
         yield status, mode, blob, path
 
 
-def _odd_file(tree, mode, blob, path):
-    """Why a new file cannot travel as a patch, or None."""
-    if mode not in ("100644", "100755"):
-        return f"{path} is no regular file."
-    data = git.binary(tree, "cat-file", "blob", blob)
-    if b"\0" in data or b"\r\n" in data:
-        return f"{path} is no plain text file with Unix line ends."
+def _odd_file(tree, adds):
+    """Which new file cannot travel as a patch and why, or None."""
+    data = git.blobs(tree, {blob for mode, blob in adds.values() if mode != "160000"}) if adds else {}
+    for path, (mode, blob) in adds.items():
+        if series.path_problem(path):
+            return series.path_problem(path)
+        if mode not in ("100644", "100755"):
+            return f"{path} is no regular file."
+        if b"\0" in data[blob] or b"\r\n" in data[blob]:
+            return f"{path} is no plain text file with Unix line ends."
     return None
 
 
@@ -248,9 +250,9 @@ def plan(old, new, commits, tree):
               f"{folder}/series": (git.raw(series.format_series(new)), False)}
     for patch in new.patches:
         writes[f"{folder}/{patch.file}"] = (git.raw(series.format_patch(patch)), False)
-    for commit in commits:
-        for path, (mode, blob) in commit.adds.items():
-            writes[path] = (git.binary(tree, "cat-file", "blob", blob), mode == "100755")
+    added = {path: about for commit in commits for path, about in commit.adds.items()}
+    data = git.blobs(tree, {blob for _, blob in added.values()})
+    writes.update({path: (data[blob], mode == "100755") for path, (mode, blob) in added.items()})
     removes = {f"{folder}/{p.file}" for p in old.patches} - set(writes)
     removes |= set(old.added_files()) - set(new.added_files()) - _added_elsewhere(old)
     return writes, {r for r in removes if (old.root / r).exists()}

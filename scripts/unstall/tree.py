@@ -209,7 +209,8 @@ def base_files(known, paths):
 
 
 def _files_of_commit(repo, commit, paths):
-    return {p: git.binary(repo, "cat-file", "blob", f"{commit}:{p}") for p in paths}
+    found = git.blobs(repo, [f"{commit}:{p}" for p in paths])
+    return {p: found[f"{commit}:{p}"] for p in paths}
 
 
 def _files_of_tarball(known, paths):
