@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """Where the base comes from, and the trees that are made of it."""
 
+import hashlib
 import os
 import shutil
 import signal
@@ -10,7 +11,7 @@ from unittest import mock
 
 from fakekernel import (BASE, EXECUTABLE, FILES, KSM, SUBJECTS, FakeKernel, commit, git, put,
                         snapshot)
-from unstall import apply, common, compose, tarball, tree
+from unstall import apply, common, refresh, tarball, tree
 
 GOOD = "linux_1.0.orig.tar.xz"
 
@@ -79,8 +80,7 @@ class Cached(Base):
     def test_wrong_sum_is_named_and_the_file_put_aside(self):
         (self.cache / GOOD).write_bytes(b"not it")
         why = self.refused("has the sha256", tree.base_tree, BASE)
-        self.assertIn("1f54f02c9e7e0ddd9a2a44ff8dab1d4e2eb0e6bb4b7f3c6c1f0f0b5f6ee6e6f0"[:0], why)
-        self.assertIn(compose.hashlib.sha256(b"not it").hexdigest(), why)
+        self.assertIn(hashlib.sha256(b"not it").hexdigest(), why)
         self.assertIn(self.load().pin.tarballs[0].sha256, why)
         self.assertFalse((self.cache / GOOD).exists())
         self.assertEqual((self.cache / (GOOD + ".wrong")).read_bytes(), b"not it")
@@ -88,7 +88,7 @@ class Cached(Base):
 
     def test_tarball_that_cannot_be_unpacked(self):
         (self.cache / GOOD).write_bytes(b"not it")
-        digest = compose.hashlib.sha256(b"not it").hexdigest()
+        digest = hashlib.sha256(b"not it").hexdigest()
         self.edit(self.patches / "base", self.load().pin.tarballs[0].sha256, digest)
         self.refused("cannot be unpacked", tree.base_tree, BASE)
         self.nothing_is_left()
@@ -289,7 +289,7 @@ class Drifted(Base):
 
     def test_folder_that_is_no_base(self):
         put(self.base, "mm/mremap.c", "int x;\n")
-        self.refused("is not what 'make fetch' makes", tree.base_tree, BASE)
+        self.refused("is not what scripts/fetch makes", tree.base_tree, BASE)
 
 
 class Interrupted(Base):
@@ -323,7 +323,7 @@ class Interrupted(Base):
         return process.returncode, output, slow
 
     def recover(self):
-        shutil.rmtree(self.top / "bin")
+        shutil.rmtree(self.top / "bin", ignore_errors=True)
         tree.base_tree(BASE)
         self.check_base()
 
@@ -464,7 +464,6 @@ class Ours(Base):
         put(self.ours, KSM, "int hacked;\n")
         git(self.ours, "commit", "-q", "-a", "--fixup=HEAD~1")
         git(self.ours, "-c", "sequence.editor=true", "rebase", "-q", "-i", "--autosquash", "base")
-        from unstall import refresh
         refresh.refresh(BASE, self.ours)
         tree.ours_tree(BASE)
         self.assertEqual((self.ours / KSM).read_text(), "int hacked;\n")

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from email.charset import QP, Charset
 from email.header import Header
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 
 from . import apply, common, git, series
 from .common import CannotRun

@@ -84,8 +84,8 @@ def attempt(tree, *args, data=None, env=None):
     """Runs git in a tree and returns what happened, in bytes."""
     cmd = ["git", "-C", str(tree), *map(str, args)]
     try:
-        return subprocess.run(cmd, input=b"" if data is None else data, capture_output=True,
-                              check=False, env=environment(**(env or {})))
+        return subprocess.run(cmd, input=data or b"", capture_output=True, check=False,
+                              env=environment(**(env or {})))
     except FileNotFoundError as err:
         raise CannotRun("'git' is not installed; 'make deps' installs it.") from err
 

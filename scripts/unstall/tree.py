@@ -9,6 +9,7 @@ Kernels are built in folders inside these trees, so a tree is never made anew
 where it can be brought up to date: only files that differ are written.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -66,10 +67,11 @@ def _part(path):
 def _check_base(known, path, source):
     """Refuses a base that is not the pinned one, or not the one asked for."""
     if not git.is_top(path) or not git.succeeds(path, "rev-parse", "-q", "--verify", "base^{commit}"):
-        raise CannotRun(f"{path} is not what 'make fetch' makes; remove it and run this again.")
+        raise CannotRun(f"{path} is not what scripts/fetch makes; remove it and run this again.")
     if source and not _same_source(path, source):
-        raise CannotRun(f"{path} was made from another source than LINUX={source}; remove "
-                        f"{path.parent} to start over, or set UNSTALL_BUILD=/elsewhere.")
+        raise CannotRun(f"{path} was made from another source than LINUX={source}; set "
+                        "UNSTALL_BUILD=/elsewhere for that tree, or start over with "
+                        "'make distclean'.")
     changed = git.git(path, "status", "--porcelain", "-z", "--untracked-files=no").split("\0")
     changed = [c[3:] for c in changed if c]
     if changed or git.git(path, "rev-parse", "HEAD") != git.git(path, "rev-parse", "base"):
@@ -127,18 +129,15 @@ def _feed(command, archive):
     ticker, total = progress.Ticker(), archive.stat().st_size
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         try:
-            with open(archive, "rb") as f:
+            with open(archive, "rb") as f, contextlib.suppress(BrokenPipeError):
                 while chunk := f.read(1 << 20):
                     process.stdin.write(chunk)
                     ticker.show(f"  unpack {100 * f.tell() // total}%")
-        except BrokenPipeError:
-            pass                            # its message says why
-        except BaseException:
-            process.kill()
-            raise
+            error = process.communicate()[1].decode(errors="replace").strip()
         finally:
             ticker.close(erase=True)
-        error = process.communicate()[1].decode(errors="replace").strip()
+            if process.poll() is None:
+                process.kill()
     if process.returncode:
         raise CannotRun(f"{archive} cannot be unpacked:\n{error}")
 
