@@ -73,6 +73,11 @@ class Judge(unittest.TestCase):
             found = self.judge([("mremap_batch", status, 9, cut)], done=status != "died")
             self.assertGreater(testrun.failed(found), 0, status)
 
+    def test_step_that_gave_all_results_and_hung_did_not_pass(self):
+        for name, text in (("mremap_batch", KSFT), ("kunit", KUNIT)):
+            found = self.judge([(name, "timeout", 9, text)])
+            self.assertEqual(testrun.failed(found), 1, name)
+
     def test_splat_fails_a_run_whose_tests_pass(self):
         splat = "[    1.000000] WARNING: mm/mremap.c:1 at move_ptes+0x1/0x2, CPU#0: test/1\n"
         found = self.judge([("mremap_batch", "0", 1, KSFT)], console=splat)

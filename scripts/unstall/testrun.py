@@ -102,10 +102,10 @@ def judge(plan, done, folder, phases):
             continue
         text = step.output + ending(step, done)
         common.write_whole(folder / f"{step.name}.ktap", text)
-        if step.name == "kunit":
-            trees.append(kunit_tree(plan, text))
-        else:
-            trees.append(kselftest_tree(plan, step, text))
+        tree = kunit_tree(plan, text) if step.name == "kunit" else kselftest_tree(plan, step, text)
+        if not step.ended and not bad_results(tree):
+            tree.children.append(unfinished(step))
+        trees.append(tree)
     found = splats.scan(console)
     return Outcome(plan, done, trees, found, folder, phases)
 
@@ -123,6 +123,18 @@ def read_back(kernel, names, folder):
         step = vm.StepResult(name, "0", 0, "")
         trees.append(kselftest_tree(plan, step, ktap.read_log(folder / f"{name}.ktap")))
     return plan, trees
+
+
+def bad_results(tree):
+    return [r for r in ktap.flatten(tree) if r.status in ktap.BAD]
+
+
+def unfinished(step):
+    """Stands for a step that gave all its results and then did not end."""
+    place = "kunit" if step.name == "kunit" else "mm"
+    why = "it gave all results and did not end" if step.status == "timeout" else "the guest died"
+    case = ktap.Test(step.name, ktap.CRASHED, why)
+    return case if place == "kunit" else ktap.Test(place, ktap.CRASHED, children=[case])
 
 
 def ending(step, done):
