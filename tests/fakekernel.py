@@ -170,7 +170,7 @@ def hack(folder):
     put(folder, "mm/mremap.c", with_line(MREMAP, 10, "int batches;"))
     commit(folder, SUBJECTS[0], "Counting is cheap.\n\n  indented text\n\nAnd that is all.",
            GIT_AUTHOR_DATE="1700000000 +0100")
-    put(folder, KUNIT, "/* SPDX */\nint test;\n")
+    put(folder, KUNIT, "int test;\n")
     put(folder, "mm/Kconfig", with_line(KCONFIG, 5, "config BATCH_KUNIT"))
     commit(folder, SUBJECTS[1], "", GIT_AUTHOR_DATE="1700000100 +0000")
     put(folder, KSFT, "#!/bin/sh\necho batch\n", True)
@@ -272,18 +272,27 @@ class FakeKernel(unittest.TestCase):
                               env=self.environment(**env), check=False, umask=umask)
 
     def strange_config(self):
-        """A user whose git is configured in every way that could hurt."""
-        (self.top / "hooks").mkdir()
+        """A user whose git is configured in every way that could hurt, as environment."""
+        home = self.top / "home"
         for hook in ("applypatch-msg", "pre-applypatch", "post-applypatch", "pre-commit",
                      "commit-msg", "post-checkout", "reference-transaction", "post-commit"):
-            put(self.top / "hooks", hook, f"#!/bin/sh\necho {hook} >> {self.top}/hooked\nexit 1\n", True)
-        (self.top / "attributes").write_text("* text eol=crlf diff=odd -diff\n")
-        (self.top / "order").write_text("tools/*\nmm/tests/*\n")
-        (self.top / "gitconfig").write_text(STRANGE_CONFIG.format(top=self.top))
-        return {"GIT_CONFIG_GLOBAL": str(self.top / "gitconfig"), "GIT_DIR": "/nonexistent",
+            put(self.top, f"hooks/{hook}", f"#!/bin/sh\necho {hook} >> {self.top}/hooked\nexit 1\n",
+                True)
+        put(self.top, "order", "tools/*\nmm/tests/*\n")
+        for place in ("attributes", "home/.config/git/attributes"):
+            put(self.top, place, "* text eol=crlf\n*.c diff=odd -diff\n")
+        put(home, ".gitconfig", STRANGE_CONFIG.format(top=self.top))
+        return {"HOME": str(home), "XDG_CONFIG_HOME": str(home / ".config"),
+                "GIT_CONFIG_GLOBAL": str(home / ".gitconfig"), "GIT_DIR": "/nonexistent",
                 "GIT_AUTHOR_NAME": "Wrong", "GIT_COMMITTER_DATE": "1 +0000",
                 "GIT_DIFF_OPTS": "--unified=0", "GIT_EXTERNAL_DIFF": "/bin/false"}
 
+    def strange_tree(self, folder):
+        """Gives a tree the strange settings as its own."""
+        self.strange_config()
+        with open(folder / ".git" / "config", "a", encoding="utf-8") as f:
+            f.write(STRANGE_CONFIG.format(top=self.top))
+
     def as_strange_user(self):
-        """From here on, git in this process is that user's."""
+        """From here on, git in this process is that user's (not that of the tests)."""
         os.environ.update(self.strange_config())

@@ -77,19 +77,13 @@ class Good(UsersTree):
 
     def test_user_s_settings_and_hooks_have_no_influence(self):
         self.as_strange_user()
-        for line in (self.top / "gitconfig").read_text().split("["):
-            section, _, rest = line.partition("]")
-            for entry in rest.splitlines():
-                if " = " in entry and section not in ("user", "init"):
-                    key, value = entry.strip().split(" = ")
-                    with open(self.linux / ".git" / "config", "a", encoding="utf-8") as f:
-                        f.write(f"[{section}]\n\t{key} = {value}\n")
+        self.strange_tree(self.linux)
         self.before = self.state()
         self.am()
         self.only_the_branch_is_new()
         self.assertFalse((self.top / "hooked").exists())
         self.assertEqual(git(self.linux, "show", f"{BRANCH}:mm/tests/batch_kunit.c"),
-                         "/* SPDX */\nint test;\n")
+                         "int test;\n")
 
     def test_user_is_the_committer(self):
         git(self.linux, "config", "user.name", "Jörg")
@@ -121,15 +115,16 @@ class Good(UsersTree):
         self.assertTrue("int drifted;" in text and "int batches;" in text and "relocated" in text)
 
     def test_one_topic_merges_three_ways(self):
-        self.drift(orphan=True)
-        self.am(ALLOW_DRIFT="1", TOPICS="reloc")
-        self.assertIn("int relocated;", git(self.linux, "show", f"{BRANCH}:mm/mremap.c"))
+        """Its index lines name files as they are with the other topics before it."""
+        self.drift(orphan=True, path="mm/Kconfig", old="config OPTION_41")
+        self.am(ALLOW_DRIFT="1", TOPICS="ksm")
+        self.assertIn("config KSM_WALK", git(self.linux, "show", f"{BRANCH}:mm/Kconfig"))
 
-    def drift(self, orphan=False, line=12):
+    def drift(self, orphan=False, path="mm/mremap.c", old="int mremap_12;"):
         git(self.linux, "reset", "-q", "--hard")
         if orphan:
             git(self.linux, "checkout", "-q", "--orphan", "fresh")
-        self.edit(self.linux / "mm/mremap.c", f"int mremap_{line};", "int drifted;")
+        self.edit(self.linux / path, old, "int drifted;")
         git(self.linux, "add", "-A")
         git(self.linux, "commit", "-q", "-m", "drift")
         if orphan:
@@ -219,7 +214,7 @@ class Bad(UsersTree):
 
     def test_no_fuzz(self):
         """A hunk whose context differs is not applied, not even by a lenient user's git."""
-        self.drift(line=12)
+        self.drift()
         self.as_strange_user()
         with mock.patch.object(am, "refuse_drift"):
             self.refused("count-the-batches.patch does not apply", self.am)

@@ -214,12 +214,15 @@ class Selected(Composed):
         folder = self.compose()
         letter = (folder / "0000-cover-letter.patch").read_text()
         for part in ("Subject: [PATCH 0/5] mm: no stalls\n", "Why: – because.\n",
-                     f"unstall developers (5):\n  {SUBJECTS[0]}\n", " 6 files changed, 11 insertions(+)",
+                     f"unstall developers (5):\n  {SUBJECTS[0]}\n", " 6 files changed, 10 insertions(+)",
                      f" create mode 100755 {KSFT}\n", "Date: Tue, 14 Nov 2023 22:20:00 +0000",
                      "charset=UTF-8"):
             self.assertIn(part, letter)
         self.assertNotIn("no stalls", (folder / "series.mbox").read_text())
         self.assertFalse((self.compose(["reloc"]) / "0000-cover-letter.patch").exists())
+        known = self.load()
+        known.patches = known.patches[:1]       # with a cover letter, even one patch is numbered
+        self.assertIn(b"[PATCH 1/1] mm/mremap", compose.mails(known)[0].text)
         (self.patches / "cover").write_text("only a subject\n")
         self.refused("cover must hold a subject", self.compose)
 

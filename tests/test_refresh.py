@@ -81,6 +81,7 @@ class Identity(Refreshed):
             path.unlink()
         (self.patches / "series").write_text("# SPDX\n")
         self.as_strange_user()
+        self.strange_tree(self.linux)
         self.refresh("mremap")
         have = {p: series.read(BASE).patches[i] for i, p in enumerate(SUBJECTS)}
         self.assertEqual([len(p.diffs) for p in have.values()], [1, 1, 1, 1, 1])

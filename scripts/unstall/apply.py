@@ -52,8 +52,6 @@ def workshop(base, tree, commit, paths, more_objects=()):
     try:
         git.git(repo, "init", "--quiet", "--template=", "--initial-branch=series")
         _borrow(repo, [git.path_of(tree, "objects"), *more_objects])
-        if os.path.exists(git.path_of(tree, "shallow")):
-            shutil.copy(git.path_of(tree, "shallow"), repo / ".git" / "shallow")
         git.git(repo, "config", "core.sparseCheckout", "true")
         common.write_whole(repo / ".git" / "info" / "sparse-checkout",
                            "".join(f"/{path}\n" for path in paths))

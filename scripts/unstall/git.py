@@ -13,36 +13,24 @@ from .common import CannotRun
 
 NAME, MAIL = "unstall developers", "unstall@unstall.example"
 
+# The user's own configuration and the system's are not read at all.  What stands
+# here overrides the configuration of the tree that git works in, or git's default.
 SETTINGS = {
-    "am.keepcr": "false",
-    "am.messageid": "false",
-    "am.threeWay": "false",
-    "apply.ignoreWhitespace": "no",
     "apply.whitespace": "nowarn",
-    "color.ui": "false",
-    "commit.gpgSign": "false",
     "core.attributesFile": os.devnull,
     "core.autocrlf": "false",
     "core.excludesFile": os.devnull,
     "core.fsmonitor": "false",
     "core.hooksPath": os.devnull,
     "core.quotePath": "false",
-    "core.safecrlf": "false",
     "diff.indentHeuristic": "true",
-    "diff.mnemonicPrefix": "false",
-    "diff.noprefix": "false",
     "diff.orderFile": os.devnull,
     "diff.suppressBlankEmpty": "false",
     "gc.auto": "0",
-    "i18n.commitEncoding": "UTF-8",
     "i18n.logOutputEncoding": "UTF-8",
     "log.showSignature": "false",
-    "mailinfo.scissors": "false",
     "maintenance.auto": "false",
-    "merge.renames": "true",
-    "pack.compression": "6",
     "pack.threads": "1",
-    "rerere.enabled": "false",
 }
 
 # The one way in which a commit becomes the text of a patch.

@@ -152,6 +152,7 @@ def follow(command, watched, size, label, **kwargs):
             ticker.close(erase=True)
             if process.poll() is None:
                 process.terminate()
+                process.wait()
 
 
 # ------------------------------------------------------------------------- apt

@@ -138,6 +138,7 @@ def _feed(command, archive):
             ticker.close(erase=True)
             if process.poll() is None:
                 process.kill()
+                process.wait()
     if process.returncode:
         raise CannotRun(f"{archive} cannot be unpacked:\n{error}")
 
@@ -175,7 +176,7 @@ def _refuse_drifted_files(known, part, source):
 
 def _commit_base(part, known, source):
     say("  commit the base, as a git repository")
-    git.git(part, "init", "--quiet", "--initial-branch=base")
+    git.git(part, "init", "--quiet", "--template=", "--initial-branch=base")
     git.git(part, "config", "gc.auto", "0")
     git.git(part, "config", "unstall.source", source or known.pin.tarballs[0].name)
     # A threshold of 1 streams all blobs into one pack instead of 95,000 files.
