@@ -23,7 +23,7 @@ from unstall import common, refresh, series, tree
 
 BASE = "v1.0"
 HERE = Path(__file__).resolve().parent
-MREMAP = [f"int mremap_{n};" for n in range(60)]
+MREMAP = [f"int mremap_{n};" if n != 11 else "" for n in range(60)]
 KCONFIG = [f"config OPTION_{n}" for n in range(60)]
 FILES = {
     "Makefile": "VERSION = 1\n",
@@ -64,6 +64,8 @@ STRANGE_CONFIG = """\
 	autocrlf = true
 	attributesFile = {top}/attributes
 	hooksPath = {top}/hooks
+	fsmonitor = {top}/hooks/fsmonitor
+	excludesFile = {top}/excludes
 	quotePath = true
 	abbrev = 5
 [commit]
@@ -95,6 +97,8 @@ STRANGE_CONFIG = """\
 	scissors = true
 [log]
 	showSignature = true
+[gpg]
+	program = /bin/false
 [pack]
 	compression = 0
 	threads = 7
@@ -181,7 +185,7 @@ def hack(folder):
     put(folder, KSM, "int walk;\nint more;")        # no newline at the end of the file
     put(folder, "mm/Kconfig", with_line(with_line(KCONFIG, 40, "config KSM_WALK").splitlines(), 5,
                                         "config BATCH_KUNIT"))
-    commit(folder, SUBJECTS[3], GIT_AUTHOR_DATE="1700000300 +0000")
+    commit(folder, SUBJECTS[3], "Because of ü.", GIT_AUTHOR_DATE="1700000300 +0000")
     yield "ksm"
     put(folder, "mm/mremap.c", with_line(with_line(MREMAP, 45, "int relocated;").splitlines(), 10,
                                          "int batches;"))
@@ -275,9 +279,11 @@ class FakeKernel(unittest.TestCase):
         """A user whose git is configured in every way that could hurt, as environment."""
         home = self.top / "home"
         for hook in ("applypatch-msg", "pre-applypatch", "post-applypatch", "pre-commit",
-                     "commit-msg", "post-checkout", "reference-transaction", "post-commit"):
+                     "commit-msg", "post-checkout", "reference-transaction", "post-commit",
+                     "fsmonitor"):
             put(self.top, f"hooks/{hook}", f"#!/bin/sh\necho {hook} >> {self.top}/hooked\nexit 1\n",
                 True)
+        put(self.top, "excludes", "*.mine\n")
         put(self.top, "order", "tools/*\nmm/tests/*\n")
         for place in ("attributes", "home/.config/git/attributes"):
             put(self.top, place, "* text eol=crlf\n*.c diff=odd -diff\n")

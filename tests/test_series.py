@@ -108,11 +108,11 @@ class SeriesFile(FakeKernel):
 
     def test_topic_may_go_on_below_another(self):
         names = [f"\t{p.name}\n" for p in self.load().patches]
-        text = f"topic mremap\n{names[0]}{names[1]}topic ksm\n{names[3]}topic mremap\n{names[2]}" \
-               f"topic reloc needs mremap\n{names[4]}"
+        text = f"topic ksm\n{names[3]}# fast\ntopic mremap\n{names[0]}{names[1]}" \
+               f"topic reloc needs mremap\n{names[4]}topic mremap\n{names[2]}"
         self.write(text)
         self.assertEqual([p.topic for p in self.load().patches],
-                         ["mremap", "mremap", "ksm", "mremap", "reloc"])
+                         ["ksm", "mremap", "mremap", "reloc", "mremap"])
         self.assertEqual(series.format_series(self.load()), text)
 
     def test_errors_name_their_line(self):

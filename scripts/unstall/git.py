@@ -16,24 +16,19 @@ NAME, MAIL = "unstall developers", "unstall@unstall.example"
 # The user's own configuration and the system's are not read at all.  What stands
 # here overrides the configuration of the tree that git works in, or git's default.
 SETTINGS = {
-    "apply.whitespace": "nowarn",
     "core.attributesFile": os.devnull,
     "core.autocrlf": "false",
     "core.excludesFile": os.devnull,
     "core.fsmonitor": "false",
     "core.hooksPath": os.devnull,
-    "core.quotePath": "false",
-    "diff.indentHeuristic": "true",
-    "diff.orderFile": os.devnull,
     "diff.suppressBlankEmpty": "false",
-    "gc.auto": "0",
     "i18n.logOutputEncoding": "UTF-8",
     "log.showSignature": "false",
     "maintenance.auto": "false",
     "pack.threads": "1",
 }
 
-# The one way in which a commit becomes the text of a patch.
+# The one way in which a commit becomes the text of a patch, with 'git diff-tree'.
 DIFF = ("--patch", "--full-index", "--no-renames", "--no-color", "--no-ext-diff", "--no-textconv",
         "--diff-algorithm=myers", "--unified=3", "--inter-hunk-context=0", "--src-prefix=a/",
         "--dst-prefix=b/", "--submodule=short", "--ignore-submodules=none")
