@@ -16,7 +16,7 @@ import unittest
 from pathlib import Path
 from unittest import mock
 
-from unstall import common, vm
+from unstall import common, targets, vm
 
 FAKE = """\
 #!/bin/bash
@@ -174,6 +174,14 @@ class Settings(unittest.TestCase):
                     {"MEM": "999999"}, {"NUMA": "2", "MEM": "512", "SMP": "x"}):
             with self.subTest(env=env), self.assertRaises(common.CannotRun):
                 self.boot(**env)
+
+    def test_refusal_comes_before_anything_is_fetched(self):
+        for env in ({"SMP": "0"}, {"ACCEL": "hax"}, {"ARCH": "vax"}):
+            with self.subTest(env=env), mock.patch.dict(os.environ, env), \
+                    mock.patch.object(targets, "trees") as trees:
+                with self.assertRaises(common.CannotRun):
+                    targets.tree("ours")
+                trees.ours_tree.assert_not_called()
 
     def test_unknown_accelerator(self):
         with mock.patch.dict(os.environ, ACCEL="hax"):

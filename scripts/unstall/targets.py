@@ -27,6 +27,8 @@ def topics():
 
 def tree(variant):
     """The source tree of a variant, and the topics that it holds."""
+    arch()
+    vm.check_settings()
     base = common.base_name()
     if variant == "base":
         return trees.base_tree(base), ()

@@ -121,6 +121,12 @@ def settings_from_environment(boot):
     return boot
 
 
+def check_settings():
+    """Refuses impossible values before somebody has waited for a build."""
+    settings_from_environment(Boot(None, None))
+    wanted_accelerator()
+
+
 def memory_available():
     """MiB that this machine can still give."""
     text = Path("/proc/meminfo").read_text()
@@ -402,9 +408,13 @@ def kvm_works(boot):
     return works
 
 
+def wanted_accelerator():
+    return common.choice("ACCEL", ("auto", "tcg", "kvm"), "auto")
+
+
 def choose_accelerator(boot):
     """ACCEL=auto (default), tcg or kvm."""
-    wanted = common.choice("ACCEL", ("auto", "tcg", "kvm"), "auto")
+    wanted = wanted_accelerator()
     if wanted == "kvm" and not kvm_works(boot):
         raise CannotRun("ACCEL=kvm: no kernel boots under KVM on this machine; use ACCEL=tcg.")
     boot.accel = "kvm" if wanted == "kvm" or wanted == "auto" and kvm_works(boot) else "tcg"
