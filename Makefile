@@ -2,7 +2,7 @@
 # The user interface of unstall: every target is one script.  'make help'.
 
 # What may stand on the command line; a mistyped name must not pass silently.
-KNOWN := ACCEL ALLOW_DRIFT ARCH BASE CMD COUNT DEBUG FORCE LINUX MEM N NUMA \
+KNOWN := ACCEL ALLOW_DRIFT ARCH BASE CMD COUNT DEBUG FORCE LINUX LONG MEM N NUMA \
 	 SIGNOFF SMP T TOPIC TOPICS TREE V WARM
 name = $(firstword $(subst =, ,$(1)))
 given = $(filter command,$(origin $(1)))
@@ -27,7 +27,7 @@ help:
 run:		## build the guest with the series, boot it, run all our tests, sum up
 	$(go)/deps run $(if $(filter arm64,$(ARCH)),arm64)
 	$(go)/run
-check:		## everything: 'run', arm64, every commit, the host scripts, style
+check:		## all: run, arm64, every commit, scripts, style; LONG=1: each topic alone
 	$(go)/deps run check arm64
 	$(go)/check
 doctor:		## say what this machine lacks, with the remedy for each

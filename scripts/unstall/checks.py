@@ -325,6 +325,7 @@ def each_commit():
                lambda c=commit: one_commit(path, c, files, known))
         yield f"checkpatch: {subject}", lambda c=commit: checkpatch(path, tip, c)
     yield "kernel-doc", lambda: kernel_doc(path, tip, files)
+    yield from each_topic_alone()
 
 
 def checkpatch(path, tip, commit):
@@ -348,6 +349,26 @@ def kernel_doc(path, tip, files):
         text = re.sub(r":\d+ ", ": ", done.stdout + done.stderr)
         found[at] = {line for line in text.splitlines() if "arning" in line or "rror" in line}
     return "\n".join(sorted(found[tip] - found["base"])) or None
+
+
+# ------------------------------------------------------------ each topic alone
+
+def builds_alone(topic):
+    """The kernel with one topic and what it needs, and with its options."""
+    before = {name: os.environ.get(name) for name in ("TOPICS", "TREE")}
+    os.environ.update(TOPICS=topic, TREE="")
+    try:
+        targets.build("ours")
+    finally:
+        os.environ.update({name: value or "" for name, value in before.items()})
+
+
+def each_topic_alone():
+    """Only with LONG=1, and not where the selection is the whole series."""
+    known = series.load(common.base_name())
+    for topic in known.topics if common.flag("LONG") else ():
+        if not known.is_whole([topic]):
+            yield f"topic {topic} builds with no more than it needs", lambda t=topic: builds_alone(t)
 
 
 # --------------------------------------------------------------- machine code
