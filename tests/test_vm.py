@@ -204,5 +204,41 @@ class Settings(unittest.TestCase):
                     vm.choose_accelerator(boot)
 
 
+class WithoutKVM(unittest.TestCase):
+    """What stands in QEMU's place for mainline's kunit.py."""
+
+    def setUp(self):
+        self.temp = tempfile.TemporaryDirectory()
+        self.addCleanup(self.temp.cleanup)
+        self.shim = Path(self.temp.name) / "shim"
+        self.real = Path(self.temp.name) / "real"
+        for folder in self.shim, self.real:
+            folder.mkdir()
+        (self.shim / "qemu-system-vax").symlink_to(vm.GUEST_SOURCES / "qemu-without-kvm")
+
+    def call(self, *folders):
+        path = ":".join(map(str, (*folders, "/usr/bin", "/bin")))
+        return subprocess.run(["qemu-system-vax", "-accel", "kvm", "-m", "1", "-accel", "tcg"],
+                              executable=self.shim / "qemu-system-vax", env={"PATH": path},
+                              text=True, capture_output=True, timeout=20, check=False)
+
+    def test_only_kvm_is_dropped_wherever_it_stands_on_the_path(self):
+        put(self.real / "qemu-system-vax", "#!/bin/sh\necho \"$@\"\n")
+        for folders in ((self.shim, self.real), (self.real, self.shim),
+                        (self.shim, "/usr/lib", self.shim, self.real)):
+            with self.subTest(folders=folders):
+                self.assertEqual(self.call(*folders).stdout, "-m 1 -accel tcg\n")
+
+    def test_no_qemu(self):
+        done = self.call(self.shim)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("not installed; run 'make deps'", done.stderr)
+
+
+def put(path, text):
+    path.write_text(text)
+    path.chmod(0o755)
+
+
 if __name__ == "__main__":
     unittest.main()
