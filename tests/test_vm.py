@@ -138,8 +138,11 @@ class FakeGuest(unittest.TestCase):
                 "vm.boot_and_run(boot, [vm.Step('a', 'true')], sys.argv[2])\n")
         for sig in (signal.SIGINT, signal.SIGKILL):
             with self.subTest(signal=sig):
-                child = subprocess.Popen([sys.executable, "-c", code, common.ROOT / "scripts",
-                                          self.top / "run"], stderr=subprocess.DEVNULL)
+                # A job in a shell's background ignores SIGINT, and so do its children.
+                child = subprocess.Popen(
+                    [sys.executable, "-c", code, common.ROOT / "scripts", self.top / "run"],
+                    stderr=subprocess.DEVNULL,
+                    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
                 self.wait_for(self.top / "run" / "qemu.pid")
                 child.send_signal(sig)
                 child.wait(10)
