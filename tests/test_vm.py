@@ -172,6 +172,10 @@ class Settings(unittest.TestCase):
         self.assertIn("memdev=mem0,cpus=0-1", args)
         self.assertIn("memdev=mem1,cpus=2-3", args)
 
+    def test_no_socket_spans_two_nodes(self):
+        self.assertEqual(vm.cpus(self.boot(NUMA="2", SMP="3")), "3,sockets=3,cores=1")
+        self.assertEqual(vm.cpus(self.boot(SMP="3")), "3")
+
     def test_impossible_values_are_refused(self):
         for env in ({"SMP": "0"}, {"SMP": "two"}, {"NUMA": "3"}, {"MEM": "12"},
                     {"MEM": "999999"}, {"NUMA": "2", "MEM": "512", "SMP": "x"}):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What a run must give: one list per base and architecture in tests/expected/.
+"""What a run must give: one list per base and guest in tests/expected/.
 
     pass kunit/mremap_batch/batch_is_hint
     skip mm/mremap_batch/mremap_batch/mremap_batch.large.contents # no folio of order N
@@ -18,7 +18,7 @@ from .common import CannotRun, Failed
 
 FOLDER = common.ROOT / "tests" / "expected"
 HEADER = """\
-# What the tests give on {base}, {arch}. Written by 'make expect' from a run.
+# What the tests give on {base}, {guest}. Written by 'make expect' from a run.
 # pass NAME
 # skip NAME # reason, numbers as N
 """
@@ -44,9 +44,9 @@ class Deviation(NamedTuple):
         return f"{self.kind}: {self.name}" + (f" ({self.detail})" if self.detail else "")
 
 
-def path(base, arch):
-    """Where the list of a base and an architecture is."""
-    return FOLDER / f"{base}-{arch}"
+def path(base, guest):
+    """Where the list of a base and a guest (arm64, x86_64, x86_64-numa2) is."""
+    return FOLDER / f"{base}-{guest}"
 
 
 def _parse_line(line, where):
@@ -142,19 +142,19 @@ def entries_of(trees, selected=None):
             for name, r in results.items()}
 
 
-def text_of(entries, base, arch):
+def text_of(entries, base, guest):
     """The text of a list."""
     lines = []
     for name, entry in sorted(entries.items()):
         reason = f" # {entry.reason}" if entry.reason else ""
         lines.append(f"{entry.status} {name}{reason}")
-    return HEADER.format(base=base, arch=arch) + "\n".join(lines) + ("\n" if lines else "")
+    return HEADER.format(base=base, guest=guest) + "\n".join(lines) + ("\n" if lines else "")
 
 
-def update(base, arch, trees, selected=None, file=None):
+def update(base, guest, trees, selected=None, file=None):
     """Writes the list anew from a run; what was not selected stays. Returns its path."""
-    file = file or path(base, arch)
+    file = file or path(base, guest)
     kept = {n: e for n, e in (load(file) or {}).items() if not in_selection(n, selected)}
     kept.update(entries_of(trees, selected))
-    common.write_whole(file, text_of(kept, base, arch))
+    common.write_whole(file, text_of(kept, base, guest))
     return file

@@ -20,6 +20,11 @@ def arch():
     return vm.ARCHES[common.choice("ARCH", tuple(vm.ARCHES), "x86_64")]
 
 
+def guest():
+    """The guest that ARCH= and NUMA= ask for; each has its list of expected results."""
+    return arch().name + (f"-numa{vm.nodes()}" if vm.nodes() > 1 else "")
+
+
 def topics():
     """The names of the selected topics, with what they need, in the series' order."""
     return tuple(series.load(common.base_name()).selected_topics())

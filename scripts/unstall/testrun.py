@@ -58,7 +58,7 @@ def steps_of(plan, installed):
 
 
 def output_folder(kernel, name="run"):
-    return common.OUT / common.base_name() / name / f"{kernel.arch.name}-{kernel.flavour.split('-')[0]}"
+    return common.OUT / common.base_name() / name / f"{targets.guest()}-{kernel.flavour.split('-')[0]}"
 
 
 def run(plan, folder, phases, **boot_changes):

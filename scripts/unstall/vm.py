@@ -109,7 +109,7 @@ def settings_from_environment(boot):
     """Applies SMP=, MEM=, NUMA= and ACCEL= to a Boot."""
     boot.smp = common.number("SMP", boot.smp, 1, 64)
     boot.mem = common.number("MEM", boot.mem, 512, 1 << 20)
-    boot.numa = common.number("NUMA", boot.numa, 1, 8)
+    boot.numa = nodes()
     if boot.numa > boot.smp:
         raise CannotRun(f"NUMA={boot.numa} needs at least as many CPUs; add SMP={boot.numa}.")
     if boot.numa > 1 and boot.mem // boot.numa < 256:
@@ -125,6 +125,11 @@ def check_settings():
     """Refuses impossible values before somebody has waited for a build."""
     settings_from_environment(Boot(None, None))
     wanted_accelerator()
+
+
+def nodes():
+    """NUMA=, the number of the guest's memory nodes."""
+    return common.number("NUMA", 1, 1, 8)
 
 
 def memory_available():
@@ -217,6 +222,11 @@ def accelerator(boot):
     return ["-accel", "tcg,thread=multi", "-cpu", "max"]
 
 
+def cpus(boot):
+    """A socket for each CPU where there are nodes: one that spans two makes Linux warn."""
+    return f"{boot.smp},sockets={boot.smp},cores=1" if boot.numa > 1 else str(boot.smp)
+
+
 def numa_nodes(boot):
     args = []
     share, cpus = boot.mem // boot.numa, boot.smp // boot.numa
@@ -231,7 +241,7 @@ def numa_nodes(boot):
 def qemu_command(folder, boot, steps, shell=False):
     """QEMU's command line; its files are made in the folder."""
     need(boot.arch.qemu, boot.arch.package)
-    cmd = [boot.arch.qemu, *boot.arch.machine, *accelerator(boot), "-smp", str(boot.smp),
+    cmd = [boot.arch.qemu, *boot.arch.machine, *accelerator(boot), "-smp", cpus(boot),
            "-m", f"{boot.mem}M", "-nodefaults", "-display", "none", "-no-reboot",
            "-kernel", str(boot.image), "-initrd", str(make_initramfs(folder, boot, steps)),
            "-append", kernel_command_line(boot, shell)]
