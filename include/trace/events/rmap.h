@@ -10,18 +10,10 @@
 #include <linux/rmap.h>
 #include <linux/tracepoint.h>
 
+/* The kinds of folios whose mappings are found in different ways. */
 #define RMAP_WALK_ANON	0
 #define RMAP_WALK_FILE	1
 #define RMAP_WALK_KSM	2
-
-#define RMAP_WALK_KIND				\
-	{ RMAP_WALK_ANON,	"anon" },	\
-	{ RMAP_WALK_FILE,	"file" },	\
-	{ RMAP_WALK_KSM,	"ksm" }
-
-#define rmap_walk_kind(folio)				\
-	(folio_test_ksm(folio) ? RMAP_WALK_KSM :	\
-	 folio_test_anon(folio) ? RMAP_WALK_ANON : RMAP_WALK_FILE)
 
 /**
  * rmap_walk - a reverse-map walk, or one hold of a lock in it
@@ -51,14 +43,19 @@ DECLARE_EVENT_CLASS(rmap_walk,
 	TP_fast_assign(
 		__entry->walk		= rwc;
 		__entry->pfn		= folio_pfn(folio);
-		__entry->kind		= rmap_walk_kind(folio);
+		__entry->kind		= folio_test_ksm(folio) ? RMAP_WALK_KSM :
+					  folio_test_anon(folio) ? RMAP_WALK_ANON :
+					  RMAP_WALK_FILE;
 		__entry->rmap_one	= rwc->rmap_one;
 		__entry->vmas		= vmas;
 	),
 
 	TP_printk("walk=%p pfn=0x%lx kind=%s rmap_one=%ps vmas=%lu",
 		  __entry->walk, __entry->pfn,
-		  __print_symbolic(__entry->kind, RMAP_WALK_KIND),
+		  __print_symbolic(__entry->kind,
+				   { RMAP_WALK_ANON, "anon" },
+				   { RMAP_WALK_FILE, "file" },
+				   { RMAP_WALK_KSM, "ksm" }),
 		  __entry->rmap_one, __entry->vmas)
 );
 
