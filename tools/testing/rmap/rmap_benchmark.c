@@ -49,7 +49,7 @@ static size_t nr_rows;
 static uint64_t worst_visits;
 static pid_t owner;
 
-static void __attribute__((__noreturn__)) usage(int status)
+static void __noreturn usage(int status)
 {
 	fputs("rmap_benchmark [OPTION]... - measures reverse-map walks; needs root\n"
 	      "  -n VMAS         VMAs in the anon_vma of the KSM page (20000)\n"

@@ -11,13 +11,16 @@
 
 #define EXIT_SKIP 4
 
+#define __noreturn		__attribute__((noreturn))
+#define __printf(text, rest)	__attribute__((format(printf, text, rest)))
+
 /* exit() runs the clean-up, in this process only and not in its children. */
-void fail(const char *format, ...) __attribute__((__noreturn__, __format__(printf, 1, 2)));
-void skip(const char *format, ...) __attribute__((__noreturn__, __format__(printf, 1, 2)));
+void __noreturn __printf(1, 2) fail(const char *format, ...);
+void __noreturn __printf(1, 2) skip(const char *format, ...);
 /* Notes SIGINT and its like; stop_if_asked() then ends the program. */
 void catch_signals(void);
 void stop_if_asked(void);
-void progress(const char *format, ...) __attribute__((__format__(printf, 1, 2)));
+void __printf(1, 2) progress(const char *format, ...);
 /* Sleeps a millisecond; fails when the limit is over. */
 uint64_t deadline(void);
 void wait_a_little(uint64_t until, const char *what);

@@ -36,7 +36,7 @@ static void find_tracefs(void)
 			root = places[i];
 	}
 	if (!root)
-		skip("no tracefs; mount -t tracefs tracefs /sys/kernel/tracing");
+		skip("no tracefs; mount -t tracefs nodev /sys/kernel/tracing");
 }
 
 static void read_formats(void)

@@ -19,7 +19,7 @@
 #include "system.h"
 #include "trigger.h"
 
-#define MOVE_ALL	(1 << 2)	/* MPOL_MF_MOVE_ALL */
+#define MOVE_ALL	0x4	/* MPOL_MF_MOVE_ALL */
 #define MAX_NODES	1024
 #define CGROUPS		"/sys/fs/cgroup"
 #define CONTROL		CGROUPS "/cgroup.subtree_control"
@@ -67,7 +67,8 @@ const char *cannot(enum trigger trigger, unsigned long mappings)
 	if (trigger == TRIGGER_RECLAIM && !has_swap())
 		return "reclaim needs swap; see swapon(8)";
 	if (trigger == TRIGGER_RECLAIM && mappings > 1 && !memory_cgroups())
-		return "reclaim of a shared page needs the memory controller of cgroup v2 at " CGROUPS;
+		return "reclaim of a shared page needs the memory controller of cgroup v2 at "
+		       CGROUPS;
 	if (trigger == TRIGGER_COMPACT && access("/proc/sys/vm/compact_memory", W_OK))
 		return "compact needs CONFIG_COMPACTION";
 	return NULL;
@@ -146,7 +147,7 @@ static void migrate(const struct pages *pages)
 	fail("the page can't be migrated: %s", strerror(status < 0 ? -status : errno));
 }
 
-static void reclaim(const struct pages *pages)
+static void reclaim_page(const struct pages *pages)
 {
 	char path[256];
 
@@ -170,7 +171,7 @@ void pull_trigger(enum trigger trigger, const struct pages *pages)
 	if (trigger == TRIGGER_MIGRATE)
 		migrate(pages);
 	else if (trigger == TRIGGER_RECLAIM)
-		reclaim(pages);
+		reclaim_page(pages);
 	else
 		write_file("/proc/sys/vm/compact_memory", "1");
 }

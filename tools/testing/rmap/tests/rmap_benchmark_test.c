@@ -319,7 +319,8 @@ static void strangers_are_filtered(void)
 		make(WALK_START, 100, 1, 10, 0), make(WALK_END, 120, 1, 10, 7),
 	};
 
-	all[2].pid = all[3].pid = 2;
+	all[2].pid = 2;
+	all[3].pid = 2;
 	pair(&w, all, 4);
 	CHECK(!w.duration.count && !w.unpaired);
 	free_walks(&w);
@@ -417,9 +418,13 @@ static bool prints(enum report_form form, const char *part)
 
 static void reports(void)
 {
-	CHECK(prints(FORM_CSV, "\n20000,256,0,10,ksm,migrate,walk duration,ns,20,1,2,3,18446744073709551615\n"));
-	CHECK(prints(FORM_JSON, "{\"vmas\": 20000, \"sharers\": 256, \"children\": 0, \"iterations\": 10, \"results\": [\n"));
-	CHECK(prints(FORM_JSON, "\"measure\": \"VMAs per walk\", \"unit\": \"VMAs\", \"count\": 20, \"min\": 256, \"median\": 256, \"p99\": 256, \"max\": 256}\n]}\n"));
+	CHECK(prints(FORM_CSV, "\n20000,256,0,10,ksm,migrate,walk duration,ns,"
+		     "20,1,2,3,18446744073709551615\n"));
+	CHECK(prints(FORM_JSON, "{\"vmas\": 20000, \"sharers\": 256, \"children\": 0, "
+		     "\"iterations\": 10, \"results\": [\n"));
+	CHECK(prints(FORM_JSON, "\"measure\": \"VMAs per walk\", \"unit\": \"VMAs\", "
+		     "\"count\": 20, \"min\": 256, \"median\": 256, "
+		     "\"p99\": 256, \"max\": 256}\n]}\n"));
 	CHECK(prints(FORM_TABLE, "20000 VMAs, 256 sharers, 0 children, 10 iterations\n"));
 	CHECK(prints(FORM_TABLE, "ksm   migrate  VMAs per walk    VMAs        20         256"));
 	CHECK(prints(FORM_METRICS, "metric ksm-migrate-VMAs-per-walk 256\n"));
