@@ -120,14 +120,15 @@ static const struct knob knobs[] = {
 
 #define NR_KNOBS	ARRAY_SIZE(knobs)
 
+/* As main() found them; empty if there is no such file. */
+static char saved[NR_KNOBS][32];
+static char saved_run[32];
+
 /*
  * area: NR_SLOTS slots without access, SLOT_PAGES each, to map regions in.
  * Regions in different slots are never neighbours.
  */
 struct env {
-	bool settings_saved;
-	char saved[NR_KNOBS][32];
-	char saved_run[32];
 	size_t page;
 	char *area;
 	char *scratch;
@@ -208,43 +209,42 @@ static void keep_choice(char *text)
 	memmove(text, open + 1, close - open);
 }
 
-static bool save_settings(struct env *e)
+static bool save_settings(void)
 {
 	unsigned int i;
 
 	for (i = 0; i < NR_KNOBS; i++) {
-		if (!read_knob(knobs[i].name, e->saved[i], sizeof(e->saved[i])))
-			e->saved[i][0] = '\0';
-		keep_choice(e->saved[i]);
+		if (!read_knob(knobs[i].name, saved[i], sizeof(saved[i])))
+			saved[i][0] = '\0';
+		keep_choice(saved[i]);
 	}
-	e->settings_saved = read_knob("run", e->saved_run, sizeof(e->saved_run));
-	return e->settings_saved;
+	return read_knob("run", saved_run, sizeof(saved_run));
 }
 
 /* Nothing must be merged when some of these are set. */
-static bool set_for_tests(struct env *e)
+static bool set_for_tests(void)
 {
 	unsigned int i;
 
 	if (!write_knob("run", "2") || !write_knob("run", "0"))
 		return false;
 	for (i = 0; i < NR_KNOBS; i++)
-		if (e->saved[i][0] && knobs[i].value &&
+		if (saved[i][0] && knobs[i].value &&
 		    !write_knob(knobs[i].name, knobs[i].value))
 			return false;
 	return true;
 }
 
 /* In reverse: pages_to_scan can only be set without an advisor. */
-static bool restore_settings(struct env *e)
+static bool restore_settings(void)
 {
 	bool ok = write_knob("run", "2") && write_knob("run", "0");
 	unsigned int i;
 
 	for (i = NR_KNOBS; i-- > 0;)
-		if (e->saved[i][0])
-			ok &= write_knob(knobs[i].name, e->saved[i]);
-	return ok & write_knob("run", e->saved_run);
+		if (saved[i][0])
+			ok &= write_knob(knobs[i].name, saved[i]);
+	return ok & write_knob("run", saved_run);
 }
 
 /*
@@ -823,8 +823,7 @@ static const char *setup(struct __test_metadata *_metadata, struct env *e)
 		return why;
 	e->pagemap = open("/proc/self/pagemap", O_RDONLY);
 	ASSERT_GE(e->pagemap, 0);
-	ASSERT_TRUE(save_settings(e));
-	ASSERT_TRUE(set_for_tests(e));
+	ASSERT_TRUE(set_for_tests());
 	return NULL;
 }
 
@@ -837,8 +836,6 @@ static void teardown(struct __test_metadata *_metadata, struct env *e)
 		kill(e->agents[i].pid, SIGKILL);
 	if (e->poisoned)
 		unpoison_memory(e->poisoned);
-	if (e->settings_saved)
-		EXPECT_TRUE(restore_settings(e));
 }
 
 /*
@@ -1946,4 +1943,31 @@ KSM_TEST(visits, migration)
 	EXPECT_EQ(w.lookups, w.walks * self->nr);
 }
 
-TEST_HARNESS_MAIN
+static pid_t harness;
+
+static void pass_on(int sig)
+{
+	kill(harness, sig);
+}
+
+/* Whatever happens to the tests, their parent puts the settings back. */
+int main(int argc, char **argv)
+{
+	int status;
+
+	if (geteuid() || !save_settings())
+		return test_harness_run(argc, argv);
+	harness = fork();
+	if (harness < 0)
+		ksft_exit_fail_perror("fork");
+	if (!harness)
+		return test_harness_run(argc, argv);
+	signal(SIGINT, pass_on);
+	signal(SIGTERM, pass_on);
+	while (waitpid(harness, &status, 0) < 0 && errno == EINTR)
+		;
+	rmdir(INSTANCE);
+	if (!restore_settings())
+		ksft_exit_fail_msg("the settings of KSM could not be restored\n");
+	return WIFEXITED(status) ? WEXITSTATUS(status) : KSFT_FAIL;
+}
