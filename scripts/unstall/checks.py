@@ -333,7 +333,9 @@ def each_commit():
 FALSE_ALARMS = (("include/trace/events/", "", "PARENTHESIS_ALIGNMENT|OPEN_ENDED_LINE"),
                 ("mm/", r"#define \w+_for_?each", "MACRO_ARG_REUSE"),
                 ("tools/testing/", "", "VOLATILE"),
-                ("tools/testing/", "PRI[dux]64", "CAMELCASE"))
+                ("tools/testing/", "PRI[dux]64", "CAMELCASE"),
+                ("tools/testing/", "#define __", "PREFER_DEFINED_ATTRIBUTE_MACRO"),
+                ("", "DAMON", "TYPO_SPELLING"))
 
 
 def is_false_alarm(path, line):

@@ -416,18 +416,29 @@ static bool prints(enum report_form form, const char *part)
 	return found;
 }
 
+static const struct {
+	enum report_form form;
+	const char *part;
+} printed[] = {
+	{ FORM_CSV,
+	  "\n20000,256,0,10,ksm,migrate,walk duration,ns,20,1,2,3,18446744073709551615\n",
+	},
+	{ FORM_JSON,
+	  "{\"vmas\": 20000, \"sharers\": 256, \"children\": 0, \"iterations\": 10, \"results\": [\n",
+	},
+	{ FORM_JSON,
+	  "\"measure\": \"VMAs per walk\", \"unit\": \"VMAs\", \"count\": 20, \"min\": 256, \"median\"",
+	},
+	{ FORM_JSON, "\"median\": 256, \"p99\": 256, \"max\": 256}\n]}\n" },
+	{ FORM_TABLE, "20000 VMAs, 256 sharers, 0 children, 10 iterations\n" },
+	{ FORM_TABLE, "ksm   migrate  VMAs per walk    VMAs        20         256" },
+	{ FORM_METRICS, "metric ksm-migrate-VMAs-per-walk 256\n" },
+};
+
 static void reports(void)
 {
-	CHECK(prints(FORM_CSV, "\n20000,256,0,10,ksm,migrate,walk duration,ns,"
-		     "20,1,2,3,18446744073709551615\n"));
-	CHECK(prints(FORM_JSON, "{\"vmas\": 20000, \"sharers\": 256, \"children\": 0, "
-		     "\"iterations\": 10, \"results\": [\n"));
-	CHECK(prints(FORM_JSON, "\"measure\": \"VMAs per walk\", \"unit\": \"VMAs\", "
-		     "\"count\": 20, \"min\": 256, \"median\": 256, "
-		     "\"p99\": 256, \"max\": 256}\n]}\n"));
-	CHECK(prints(FORM_TABLE, "20000 VMAs, 256 sharers, 0 children, 10 iterations\n"));
-	CHECK(prints(FORM_TABLE, "ksm   migrate  VMAs per walk    VMAs        20         256"));
-	CHECK(prints(FORM_METRICS, "metric ksm-migrate-VMAs-per-walk 256\n"));
+	for (size_t i = 0; i < sizeof(printed) / sizeof(*printed); i++)
+		CHECK(prints(printed[i].form, printed[i].part));
 }
 
 int main(void)
