@@ -172,12 +172,18 @@ class Settings(unittest.TestCase):
         self.assertIn("memdev=mem0,cpus=0-1", args)
         self.assertIn("memdev=mem1,cpus=2-3", args)
 
+    def test_nodes_without_a_cpu(self):
+        args = " ".join(vm.numa_nodes(self.boot(NUMA="3", SMP="2")))
+        self.assertIn("memdev=mem0,cpus=0-0 ", args)
+        self.assertIn("memdev=mem1,cpus=1-1 ", args)
+        self.assertTrue(args.endswith("memdev=mem2"))
+
     def test_no_socket_spans_two_nodes(self):
         self.assertEqual(vm.cpus(self.boot(NUMA="2", SMP="3")), "3,sockets=3,cores=1")
         self.assertEqual(vm.cpus(self.boot(SMP="3")), "3")
 
     def test_impossible_values_are_refused(self):
-        for env in ({"SMP": "0"}, {"SMP": "two"}, {"NUMA": "3"}, {"MEM": "12"},
+        for env in ({"SMP": "0"}, {"SMP": "two"}, {"NUMA": "9"}, {"MEM": "12"},
                     {"MEM": "999999"}, {"NUMA": "2", "MEM": "512", "SMP": "x"}):
             with self.subTest(env=env), self.assertRaises(common.CannotRun):
                 self.boot(**env)

@@ -39,6 +39,7 @@
 
 #define TRACEFS "/sys/kernel/tracing/"
 #define MAX_EVENTS 32
+#define PROFILE_NAME 30
 #define CANNOT_COUNT 125
 
 enum kind { VMSTAT, FUNC, TRACE };
@@ -109,7 +110,10 @@ static unsigned long long read_vmstat(const char *name)
 	die("/proc/vmstat has no line '%s'", name);
 }
 
-/* Sums the hits of a function over the per-CPU tables of the profiler. */
+/*
+ * Sums the hits of a function over the per-CPU tables of the profiler, which cut
+ * names to PROFILE_NAME characters.  Only the functions asked for are in them.
+ */
 static unsigned long long read_profile(const char *function)
 {
 	unsigned long long sum = 0, hits;
@@ -127,7 +131,7 @@ static unsigned long long read_profile(const char *function)
 		snprintf(path, sizeof(path), TRACEFS "trace_stat/%s", ent->d_name);
 		f = fopen(path, "re");
 		while (f && fgets(line, sizeof(line), f))
-			if (sscanf(line, "%127s %llu", name, &hits) == 2 && !strcmp(name, function))
+			if (sscanf(line, "%127s %llu", name, &hits) == 2 && !strncmp(name, function, PROFILE_NAME))
 				sum += hits;
 		if (f)
 			fclose(f);

@@ -110,8 +110,6 @@ def settings_from_environment(boot):
     boot.smp = common.number("SMP", boot.smp, 1, 64)
     boot.mem = common.number("MEM", boot.mem, 512, 1 << 20)
     boot.numa = nodes()
-    if boot.numa > boot.smp:
-        raise CannotRun(f"NUMA={boot.numa} needs at least as many CPUs; add SMP={boot.numa}.")
     if boot.numa > 1 and boot.mem // boot.numa < 256:
         raise CannotRun(f"NUMA={boot.numa} leaves less than 256 MiB a node; "
                         f"set MEM={256 * boot.numa} or more.")
@@ -228,13 +226,16 @@ def cpus(boot):
 
 
 def numa_nodes(boot):
+    """As many CPUs in each node, the rest in the last; nodes beyond the CPUs have none."""
     args = []
-    share, cpus = boot.mem // boot.numa, boot.smp // boot.numa
+    share, cpus_each = boot.mem // boot.numa, max(1, boot.smp // boot.numa)
     for node in range(boot.numa):
-        last = boot.smp - 1 if node == boot.numa - 1 else (node + 1) * cpus - 1
+        first = node * cpus_each
+        last = boot.smp - 1 if node == boot.numa - 1 else first + cpus_each - 1
         size = boot.mem - share * (boot.numa - 1) if node == 0 else share
+        own = f",cpus={first}-{last}" if first < boot.smp else ""
         args += ["-object", f"memory-backend-ram,id=mem{node},size={size}M",
-                 "-numa", f"node,nodeid={node},memdev=mem{node},cpus={node * cpus}-{last}"]
+                 "-numa", f"node,nodeid={node},memdev=mem{node}{own}"]
     return args
 
 

@@ -27,7 +27,7 @@
 #include "system.h"
 #include "trigger.h"
 
-#define MAX_ROWS	(NR_TYPES * NR_TRIGGERS * 5)
+#define MAX_ROWS	(NR_TYPES * NR_TRIGGERS * 6)
 #define EVENT_BYTES	96	/* of a record in the ring, with room to spare */
 
 static struct options {
@@ -61,7 +61,7 @@ static void __noreturn usage(int status)
 	      "  -m TRIGGERS     of migrate,reclaim,compact (migrate)\n"
 	      "  -T SECONDS      limit of each wait (300)\n"
 	      "  -F, --force     go on though KSM has merged pages of others\n"
-	      "  -N, --no-trace  only pull the triggers: for kernels without the events\n"
+	      "  -N, --no-trace  only time the triggers: for kernels without the events\n"
 	      "  --csv, --json, --metrics  instead of a table; metrics are the maxima\n"
 	      "  --assert-visits N  fail if a KSM walk visits more VMAs in a look-up\n"
 	      "Exit status: 0; 1 failed; 4 this machine can't do it (said why).\n",
@@ -182,15 +182,18 @@ static void rebuild_pages(void)
 	build_pages(&pages);
 }
 
-static void iterate(enum trigger trigger, struct walks *walks)
+static void iterate(enum trigger trigger, struct walks *walks, struct samples *durations)
 {
 	struct filter filter = { .pid = getpid() };
 	struct events events = { 0 };
+	uint64_t begin;
 
 	rebuild_pages();
 	filter.pfn[0] = pfn_of(pages.page);
 	trace_on();
+	begin = now();
 	pull_trigger(trigger, &pages);
+	add_sample(durations, now() - begin);
 	trace_off(&events);
 	filter.pfn[1] = pfn_of(pages.page);
 	pair_events(walks, &events, &filter);
@@ -227,6 +230,7 @@ static void add_rows(enum trigger trigger, struct walks *walks)
 static bool run(enum trigger trigger)
 {
 	const char *why = cannot(trigger, mappings_wanted(&pages));
+	struct samples durations = { 0 };
 	struct walks walks = { 0 };
 
 	if (why) {
@@ -238,9 +242,11 @@ static bool run(enum trigger trigger)
 		stop_if_asked();
 		progress("%s: %s %lu of %lu", type_names[pages.type], trigger_names[trigger],
 			 i + 1, options.setup.iterations);
-		iterate(trigger, &walks);
+		iterate(trigger, &walks, &durations);
 	}
+	add_row(trigger, "trigger", "ns", &durations);
 	add_rows(trigger, &walks);
+	free_samples(&durations);
 	free_walks(&walks);
 	return true;
 }
@@ -278,8 +284,7 @@ int main(int argc, char **argv)
 	if (!any)
 		skip("no trigger can work here");
 	progress("%s", "");
-	if (!options.untraced)
-		report(stdout, options.form, &options.setup, rows, nr_rows);
+	report(stdout, options.form, &options.setup, rows, nr_rows);
 	if (options.assert_visits >= 0 && worst_visits > (uint64_t)options.assert_visits)
 		fail("a KSM walk visited %llu VMAs in a look-up, more than %ld",
 		     (unsigned long long)worst_visits, options.assert_visits);

@@ -78,7 +78,7 @@ void stop_if_asked(void)
 		exit(128 + asked);
 }
 
-static uint64_t now(void)
+uint64_t now(void)
 {
 	struct timespec ts;
 

@@ -21,6 +21,8 @@ void __noreturn __printf(1, 2) skip(const char *format, ...);
 void catch_signals(void);
 void stop_if_asked(void);
 void __printf(1, 2) progress(const char *format, ...);
+/* Nanoseconds since some point in the past. */
+uint64_t now(void);
 /* Sleeps a millisecond; fails when the limit is over. */
 uint64_t deadline(void);
 void wait_a_little(uint64_t until, const char *what);
