@@ -15,8 +15,8 @@
 #define RMAP_WALK_FILE	1
 #define RMAP_WALK_KSM	2
 
-/**
- * rmap_walk - a reverse-map walk, or one hold of a lock in it
+/*
+ * A reverse-map walk, or one hold of a lock in it.
  *
  * @folio:	whose mappings are looked for
  * @rwc:	the walk's control; the same for all events of a walk
