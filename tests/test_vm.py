@@ -172,6 +172,10 @@ class Settings(unittest.TestCase):
         self.assertIn("memdev=mem0,cpus=0-1", args)
         self.assertIn("memdev=mem1,cpus=2-3", args)
 
+    def test_checkout_in_tmp_is_seen_in_the_guest(self):
+        self.assertEqual(vm.folders_in_tmp("/tmp/a/build", "/tmp/a/b/modules", "/var/tmp/c", None),
+                         ["/tmp/a"])
+
     def test_nodes_without_a_cpu(self):
         args = " ".join(vm.numa_nodes(self.boot(NUMA="3", SMP="2")))
         self.assertIn("memdev=mem0,cpus=0-0 ", args)

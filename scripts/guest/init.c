@@ -174,6 +174,29 @@ static void enter_host_root(void)
 		die("enter the host's root");
 }
 
+/*
+ * An empty /tmp, but for the folders of the host's that the job needs: a checkout
+ * may lie there.  "unstall.keep" names them, divided by commas.
+ */
+static void mount_tmp(void)
+{
+	char names[1024] = "", path[1200];
+	const char *keep = option("unstall.keep");
+
+	if (keep)
+		snprintf(names, sizeof(names), "%s", keep);
+	mount_or_die("tmpfs", "/unstall/tmp", "tmpfs", 0, "size=50%");
+	for (char *name = strtok(names, ","); name; name = strtok(NULL, ",")) {
+		snprintf(path, sizeof(path), "/unstall%s", name);
+		mkdir(path, 0755);
+		if (mount(name, path, NULL, MS_BIND, NULL))
+			die("bind %s", name);
+	}
+	mkdir("/tmp", 01777);
+	if (mount("/unstall/tmp", "/tmp", NULL, MS_MOVE, NULL))
+		die("move a tmpfs to /tmp");
+}
+
 static void link_or_die(const char *target, const char *path)
 {
 	if (symlink(target, path) && errno != EEXIST)
@@ -186,7 +209,7 @@ static void mount_all(void)
 	mount_or_die("sysfs", "/sys", "sysfs", 0, NULL);
 	mount_or_die("devtmpfs", "/dev", "devtmpfs", 0, NULL);
 	mount_or_die("tmpfs", "/dev/shm", "tmpfs", 0, NULL);
-	mount_or_die("tmpfs", "/tmp", "tmpfs", 0, "size=50%");
+	mount_tmp();
 	mount_or_die("tmpfs", "/run", "tmpfs", 0, NULL);
 	mount_if_there("devpts", "/dev/pts");
 	mount_if_there("debugfs", "/sys/kernel/debug");

@@ -198,6 +198,12 @@ def make_disks(folder):
     return made
 
 
+def folders_in_tmp(*paths):
+    """The folders right in /tmp that hold some of the paths: the guest has a /tmp of its own."""
+    real = [Path(p).resolve().parts for p in paths if p]
+    return sorted({f"/tmp/{parts[2]}" for parts in real if parts[:2] == ("/", "tmp") and len(parts) > 2})
+
+
 def kernel_command_line(boot, shell):
     words = [f"console={boot.arch.console}", "panic=-1", "oops=panic", "loglevel=7",
              "rdinit=/init", "log_buf_len=4M"]
@@ -205,6 +211,9 @@ def kernel_command_line(boot, shell):
         words.append("unstall.root=9p")
     if boot.modules:
         words.append(f"unstall.modules={boot.modules}")
+    kept = folders_in_tmp(common.BUILD, boot.modules)
+    if boot.arch.host_root and kept:
+        words.append(f"unstall.keep={','.join(kept)}")
     if shell:
         words.append("unstall.shell")
     if boot.append:
