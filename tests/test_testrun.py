@@ -97,6 +97,10 @@ class Judge(unittest.TestCase):
         with self.assertRaisesRegex(common.CannotRun, "No space left"):
             self.judge([("install", "1", 1, "cp: No space left on device")])
 
+    def test_guest_that_dies_before_the_selftests_are_copied_has_results(self):
+        found = self.judge([("kunit", "died", 1, KUNIT), ("install", "died", 0, "")])
+        self.assertTrue(testrun.failed(found))
+
     def test_results_can_be_read_back(self):
         self.judge([("kunit", "0", 1, KUNIT), ("mremap_batch", "0", 1, KSFT)])
         kernel = kernels.Kernel(self.folder, vm.ARCHES["x86_64"])
