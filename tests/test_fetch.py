@@ -333,7 +333,7 @@ class Interrupted(Base):
 
     def assert_ended(self, pid):
         """An orphan is reaped a moment after its end."""
-        for _ in range(100):
+        for _ in range(1500):
             if not os.path.exists(f"/proc/{pid}"):
                 return
             time.sleep(0.02)

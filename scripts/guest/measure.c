@@ -76,6 +76,16 @@ static void put(const char *path, const char *text, int flags)
 	close(fd);
 }
 
+/* Two functions that the profiler cuts to one name would each get the hits of both. */
+static void refuse_same_profile(const struct event *ev)
+{
+	for (int i = 0; i < nr_events && ev->kind == FUNC; i++)
+		if (events[i].kind == FUNC && strcmp(events[i].name, ev->name) &&
+		    !strncmp(events[i].name, ev->name, PROFILE_NAME))
+			die("%s and %s share their first %d characters, which are all that the profiler shows; count them in two runs",
+			    events[i].name, ev->name, PROFILE_NAME);
+}
+
 static void add_event(const char *spec)
 {
 	static const char * const prefix[] = { "vmstat:", "func:", "trace:" };
@@ -89,6 +99,7 @@ static void add_event(const char *spec)
 		if (strncmp(spec, prefix[kind], len))
 			continue;
 		*ev = (struct event){ .spec = spec, .name = spec + len, .kind = kind, .fd = -1 };
+		refuse_same_profile(ev);
 		nr_events++;
 		return;
 	}

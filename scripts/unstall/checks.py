@@ -263,8 +263,7 @@ def build_selftests(kernel, files):
 def affected(path, commit, files):
     """The C files to compile for a commit: its own, or all of the series' behind a header."""
     own = changed_files(path, commit)
-    wide = any(f.endswith(".h") or Path(f).name in ("Kconfig", "Makefile") for f in own
-               if not f.startswith(("tools/", "Documentation/")))
+    wide = any(f.endswith(".h") for f in own if not f.startswith(("tools/", "Documentation/")))
     return files if wide else own
 
 
@@ -275,7 +274,9 @@ def one_commit(path, commit, files, known):
     for arch in vm.ARCHES.values():
         objects = touched_objects(path, chosen, arch)
         for topics in {topics_at(path), ()} if objects else ():
-            kernel = kernels.Kernel(path, arch, topics=topics)
+            # A folder for each, or all that sees a changed option is made again each time.
+            kernel = kernels.Kernel(path, arch, topics=topics, folder="topics" if topics else "")
+            kernel.out.mkdir(exist_ok=True)
             problem = compile_commit(kernel, objects, known[arch.name])
             if problem:
                 return f"with the options of {' '.join(topics) or 'no topic'}: {problem}"
@@ -335,7 +336,8 @@ FALSE_ALARMS = (("include/trace/events/", "", "PARENTHESIS_ALIGNMENT|OPEN_ENDED_
                 ("tools/testing/", "", "VOLATILE"),
                 ("tools/testing/", "PRI[dux]64", "CAMELCASE"),
                 ("tools/testing/", "#define __", "PREFER_DEFINED_ATTRIBUTE_MACRO"),
-                ("", "DAMON", "TYPO_SPELLING"))
+                ("tools/testing/selftests/", r"FIXTURE_DATA\(", "SPACING"),
+                ("", "DAMON|uptodate", "TYPO_SPELLING"))
 
 
 def is_false_alarm(path, line):

@@ -31,6 +31,7 @@ class Kernel:
     arch: vm.Arch
     debug: bool = False
     topics: tuple = ()          # whose KUnit suites are built in; none on the base
+    folder: str = ""            # of its objects, where one tree has several kernels
 
     @property
     def flavour(self):
@@ -39,7 +40,7 @@ class Kernel:
 
     @property
     def out(self):
-        return self.tree / self.flavour
+        return self.tree / (self.flavour + (f"-{self.folder}" if self.folder else ""))
 
     @property
     def image(self):
@@ -76,7 +77,7 @@ def environment(kernel=None):
 
 def make_command(kernel, *targets):
     compiler = f"ccache {kernel.arch.cc}" if shutil.which("ccache") else kernel.arch.cc
-    return ["make", "-C", str(kernel.tree), f"O={kernel.flavour}", f"-j{os.cpu_count()}",
+    return ["make", "-C", str(kernel.tree), f"O={kernel.out.name}", f"-j{os.cpu_count()}",
             f"CC={compiler}", *targets]
 
 
@@ -105,8 +106,8 @@ def configure(kernel):
     """Writes .config from tinyconfig and the fragments."""
     env = environment(kernel)
     common.run(*make_command(kernel, "-s", "tinyconfig"), env=env)
-    common.run("scripts/kconfig/merge_config.sh", "-m", "-O", kernel.flavour,
-               f"{kernel.flavour}/.config", *kernel.fragments(), cwd=kernel.tree, env=env)
+    common.run("scripts/kconfig/merge_config.sh", "-m", "-O", kernel.out.name,
+               f"{kernel.out.name}/.config", *kernel.fragments(), cwd=kernel.tree, env=env)
     common.run(*make_command(kernel, "-s", "olddefconfig"), env=env)
     config_is_honoured(kernel)
 
