@@ -31,6 +31,7 @@ FILES = {
     "mm/mremap.c": "\n".join(MREMAP) + "\n",
     "mm/Kconfig": "\n".join(KCONFIG) + "\n",
     "mm/util.c": "int util;\n",
+    "mm/run.sh": "echo the end of another file's path\n",
     "mm/tracked.o": "tracked although it is ignored\n",
     "tools/testing/selftests/mm/run.sh": "#!/bin/sh\n" + "".join(f"echo {n}\n" for n in range(30)),
 }

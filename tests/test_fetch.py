@@ -11,7 +11,7 @@ from unittest import mock
 
 from fakekernel import (BASE, EXECUTABLE, FILES, KSM, SUBJECTS, FakeKernel, commit, git, put,
                         snapshot)
-from unstall import apply, common, refresh, tarball, tree
+from unstall import apply, common, compose, refresh, tarball, tree
 
 GOOD = "linux_1.0.orig.tar.xz"
 
@@ -117,6 +117,11 @@ class Cached(Base):
         files = tree.base_files(self.load(), ["mm/Kconfig", "mm/mremap.c"])
         self.assertEqual(files["mm/mremap.c"], FILES["mm/mremap.c"].encode())
         self.nothing_is_left()
+
+    def test_some_files_of_which_one_path_ends_like_another(self):
+        known, paths = self.load(), ["mm/run.sh", "tools/testing/selftests/mm/run.sh"]
+        known.pin.blobs[paths[0]] = ("100644", compose.blob_id(FILES[paths[0]].encode()))
+        self.assertEqual(tree.base_files(known, paths), {p: FILES[p].encode() for p in paths})
 
 
 class Fetched(Base):
