@@ -344,6 +344,19 @@ static bool drop_cache(struct dev *d)
 	return !ioctl(d->fd, BLKFLSBUF);
 }
 
+/* All of the device, with the advice given and nothing of it read yet; or NULL. */
+static char *map_cold(struct dev *d, int prot, int advice)
+{
+	char *map = mmap(NULL, d->size, prot, MAP_SHARED, d->fd, 0);
+
+	if (map == MAP_FAILED)
+		return NULL;
+	if (!madvise(map, d->size, advice) && drop_cache(d))
+		return map;
+	munmap(map, d->size);
+	return NULL;
+}
+
 /*
  * Swap on the device
  */
@@ -744,11 +757,8 @@ FIXTURE_SETUP(file_fault)
 	if (why)
 		SKIP(return, "%s", why);
 	ASSERT_EQ(set_delays(&self->dev, SLOW, 0), 0);
-	self->map = mmap(NULL, variant->size, variant->prot, MAP_SHARED,
-			 self->dev.fd, 0);
-	ASSERT_NE(self->map, MAP_FAILED);
-	ASSERT_EQ(madvise(self->map, variant->size, variant->advice), 0);
-	ASSERT_TRUE(drop_cache(&self->dev));
+	self->map = map_cold(&self->dev, variant->prot, variant->advice);
+	ASSERT_NE(self->map, NULL);
 }
 
 FIXTURE_TEARDOWN(file_fault)
@@ -871,11 +881,8 @@ FIXTURE_SETUP(held_file)
 		why = prepare_counters(&self->counts);
 	if (why)
 		SKIP(return, "%s", why);
-	self->map = mmap(NULL, SMALL_DEV, PROT_READ | PROT_WRITE, MAP_SHARED,
-			 self->dev.fd, 0);
-	ASSERT_NE(self->map, MAP_FAILED);
-	ASSERT_EQ(madvise(self->map, SMALL_DEV, variant->advice), 0);
-	ASSERT_TRUE(drop_cache(&self->dev));
+	self->map = map_cold(&self->dev, PROT_READ | PROT_WRITE, variant->advice);
+	ASSERT_NE(self->map, NULL);
 	ASSERT_EQ(set_delays(&self->dev, HELD, 0), 0);
 }
 
@@ -1259,10 +1266,8 @@ FIXTURE_SETUP(read_error)
 	why = make_device(&self->dev, filled_memfd(SMALL_DEV, OF_DEVICE), SMALL_DEV);
 	if (why)
 		SKIP(return, "%s", why);
-	self->map = mmap(NULL, SMALL_DEV, PROT_READ, MAP_SHARED, self->dev.fd, 0);
-	ASSERT_NE(self->map, MAP_FAILED);
-	ASSERT_EQ(madvise(self->map, SMALL_DEV, variant->advice), 0);
-	ASSERT_TRUE(drop_cache(&self->dev));
+	self->map = map_cold(&self->dev, PROT_READ, variant->advice);
+	ASSERT_NE(self->map, NULL);
 }
 
 FIXTURE_TEARDOWN(read_error)
