@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from . import common, compose, kernel as kernels, machinecode, series, targets, testrun
-from . import tree as trees, vm
+from . import tree as trees, vm, vmatests
 from .common import ROOT
 
 CLOSING = re.compile(r"(\d+) passed, (\d+) failed, (\d+) skipped\s*$")
@@ -280,7 +280,9 @@ def one_commit(path, commit, files, known):
             problem = compile_commit(kernel, objects, known[arch.name])
             if problem:
                 return f"with the options of {' '.join(topics) or 'no topic'}: {problem}"
-    return build_selftests(kernels.Kernel(path, vm.ARCHES["x86_64"]), changed_files(path, commit))
+    own = changed_files(path, commit)
+    return (build_selftests(kernels.Kernel(path, vm.ARCHES["x86_64"]), own)
+            or (any(map(vmatests.is_tested, own)) and vma_tests(path) or None))
 
 
 def topics_at(path):
@@ -396,6 +398,30 @@ def each_topic_alone():
             yield f"topic {topic} builds with no more than it needs", lambda t=topic: builds_alone(t)
 
 
+# ------------------------------------------------------------ VMAs in userland
+
+def vma_tests(path, mutant=None):
+    """The kernel's tests of mm/vma.c on a tree, or on a mutant of it."""
+    with tempfile.TemporaryDirectory() as temp:
+        farm = vmatests.link_tree(path, Path(temp) / "tree")
+        if mutant:
+            vmatests.mutate(farm, ROOT / "tests" / "mutants" / mutant)
+        return vmatests.run(farm)
+
+
+def vma_tests_see_mutant(path):
+    """The tests must fail on a merge of VMAs whose folios have different anon_vmas."""
+    problem = vma_tests(path, "vma-merges-two-anon-vmas.patch") or "all pass"
+    wanted = "Test anon_vma_non_mergeable FAILED"
+    return None if wanted in problem else f"no '{wanted}': {problem}"
+
+
+def userland():
+    path, _ = targets.tree("ours")
+    yield "tools/testing/vma", lambda: vma_tests(path)
+    yield "tools/testing/vma: a mutant is seen", lambda: vma_tests_see_mutant(path)
+
+
 # --------------------------------------------------------------- machine code
 
 def built(arch):
@@ -490,5 +516,6 @@ def guest_failures():
 
 
 GROUPS = (("style", style), ("the series as patches", series_as_patches),
-          ("every commit", each_commit), ("machine code", machine_code),
+          ("VMAs in userland", userland), ("every commit", each_commit),
+          ("machine code", machine_code),
           ("a guest that goes wrong", guest_failures))
