@@ -17,7 +17,7 @@ from .common import ROOT
 
 CLOSING = re.compile(r"(\d+) passed, (\d+) failed, (\d+) skipped\s*$")
 WARNING = re.compile(r"^(?:\.\./)*(\S+?\.[chS]):\d+(?::\d+)?: (?:warning|error): (.*)$", re.M)
-NO_SPDX = re.compile(r"^(COPYING|README|CONTRIBUTING|MAINTAINERS|.*\.patch|.*kunitconfig|"
+NO_SPDX = re.compile(r"^(COPYING|README|Documentation/ABI/.*|CONTRIBUTING|MAINTAINERS|.*\.patch|.*kunitconfig|"
                      r"tests/(data|expected)/.*|patches/[^/]+/cover)$")
 
 
