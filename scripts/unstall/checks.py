@@ -338,7 +338,7 @@ FALSE_ALARMS = (("include/trace/events/", "", "PARENTHESIS_ALIGNMENT|OPEN_ENDED_
                 ("tools/testing/", "", "VOLATILE"),
                 ("tools/testing/", "PRI[dux]64", "CAMELCASE"),
                 ("tools/testing/", "#define __", "PREFER_DEFINED_ATTRIBUTE_MACRO"),
-                ("tools/testing/selftests/", r"FIXTURE_DATA\(", "SPACING"),
+                ("tools/testing/selftests/", r"FIXTURE_(DATA|VARIANT)\(", "SPACING"),
                 ("", "DAMON|uptodate", "TYPO_SPELLING"))
 
 

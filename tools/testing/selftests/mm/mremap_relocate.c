@@ -2092,6 +2092,20 @@ RELOCATE_TEST(large, in_part)
 	large_is_found(_metadata, e, to);
 }
 
+/* The first folio and a page of the second, most of which stays where it is. */
+RELOCATE_TEST(large, ends_in_part)
+{
+	struct env *e = &self->e;
+	char *to = slot(e, 2) + e->page;
+	char *rest = self->b + (self->nr + 1) * e->page;
+
+	neighbour_of_large(_metadata, e, to - e->page);
+	move(_metadata, e, self->b, self->nr + 1, to);
+	verify(_metadata, e);
+	large_is_found(_metadata, e, to + self->nr * e->page);
+	large_is_found(_metadata, e, rest);
+}
+
 /* One page of a folio is gone. */
 RELOCATE_TEST(large, with_hole)
 {
