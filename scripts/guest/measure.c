@@ -234,6 +234,17 @@ static pid_t start(char **argv, int *go)
 	_exit(127);
 }
 
+/*
+ * The profiler is left as it was found: a limit to a task that is gone would let
+ * whoever uses it next count nothing.
+ */
+static void stop_profile(void)
+{
+	put(TRACEFS "function_profile_enabled", "0", 0);
+	put(TRACEFS "set_ftrace_pid", " ", O_TRUNC);
+	put(TRACEFS "set_ftrace_filter", " ", O_TRUNC);
+}
+
 /* A task's run time is exact even where the tick divides it in user and system. */
 static int finish(pid_t pid, unsigned long long *ran)
 {
@@ -263,7 +274,7 @@ static void attach(pid_t pid)
 static void collect(void)
 {
 	if (any_function())
-		put(TRACEFS "function_profile_enabled", "0", 0);
+		stop_profile();
 	for (int i = 0; i < nr_events; i++) {
 		struct event *ev = &events[i];
 
