@@ -3,7 +3,7 @@
 
 # What may stand on the command line; a mistyped name must not pass silently.
 KNOWN := ACCEL ALLOW_DRIFT ARCH BASE CMD COUNT DEBUG FORCE LINUX LONG MEM N NUMA \
-	 SIGNOFF SMP T TOPIC TOPICS TREE V WARM
+	 SIGNOFF SMP T TOPIC TOPICS TREE V W WARM
 name = $(firstword $(subst =, ,$(1)))
 given = $(filter command,$(origin $(1)))
 BAD := $(strip $(foreach v,$(MAKEOVERRIDES),$(if $(call given,$(call name,$(v))),\
@@ -18,7 +18,7 @@ go := @scripts
 
 .DEFAULT_GOAL := help
 .PHONY: help run check deps doctor series am tree refresh kernel kunit ksft expect \
-	mm-test ab shell vng gate arm64-gate clean distclean
+	mm-test bench bench-quick bench-keep ab shell vng gate arm64-gate clean distclean
 
 help:
 	$(go)/help
@@ -28,7 +28,7 @@ run:		## build the guest with the series, boot it, run all our tests, sum up
 	$(go)/deps run $(if $(filter arm64,$(ARCH)),arm64)
 	$(go)/run
 check:		## all: run, arm64, every commit, scripts, style; LONG=1: each topic alone
-	$(go)/deps run check arm64
+	$(go)/deps run check arm64 bench
 	$(go)/check
 doctor:		## say what this machine lacks, with the remedy for each
 	$(go)/doctor
@@ -54,6 +54,14 @@ expect:		## take the last run's results as the expected ones
 	$(go)/run --expect
 
 ##@ Measure
+bench:		## base against ours, all workloads: a report; W="ksm lru" N=3
+	$(go)/deps run bench $(if $(W),,arm64)
+	$(go)/bench
+bench-quick:	## a few of them, in less than 5 minutes once the kernels are built
+	$(go)/deps run bench
+	$(go)/bench --quick
+bench-keep:	## take the last bench as Documentation/results/ and README's table
+	$(go)/bench --keep
 ab:		## base and ours under a deterministic clock: CMD="..." COUNT="func:f"
 	$(go)/ab
 

@@ -4,6 +4,7 @@
 A check is a function that returns None, or what is wrong as a text.
 """
 
+import json
 import os
 import re
 import shutil
@@ -11,13 +12,14 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from . import common, compose, kernel as kernels, machinecode, series, targets, testrun
+from . import common, compose, figures, kernel as kernels, machinecode, series, targets, testrun
 from . import tree as trees, vm, vmatests
 from .common import ROOT
 
 CLOSING = re.compile(r"(\d+) passed, (\d+) failed, (\d+) skipped\s*$")
 WARNING = re.compile(r"^(?:\.\./)*(\S+?\.[chS]):\d+(?::\d+)?: (?:warning|error): (.*)$", re.M)
-NO_SPDX = re.compile(r"^(COPYING|README|Documentation/ABI/.*|CONTRIBUTING|MAINTAINERS|.*\.patch|.*kunitconfig|"
+NO_SPDX = re.compile(r"^(COPYING|README|CONTRIBUTING|MAINTAINERS|.*\.patch|.*kunitconfig|"
+                     r"Documentation/ABI/.*|Documentation/results/.*\.json|"
                      r"tests/(data|expected)/.*|patches/[^/]+/cover)$")
 
 
@@ -77,9 +79,22 @@ def help_is_complete():
     return f"not both declared and described: {', '.join(sorted(odd))}" if odd else None
 
 
+def results_are_in_readme():
+    """README's table is what the committed results of the newest base give."""
+    path = ROOT / "Documentation" / "results" / f"{common.base_name()}.json"
+    if not path.exists():
+        return f"there is no {path.relative_to(ROOT)}; 'make bench bench-keep' makes it"
+    text = (ROOT / "README").read_text()
+    wanted = figures.readme_with(text, json.loads(path.read_text()))
+    if wanted == text:
+        return None
+    return f"README's table is not that of {path.relative_to(ROOT)}; 'make bench-keep' writes both"
+
+
 def style():
     yield "SPDX", spdx
     yield "make help is complete", help_is_complete
+    yield "README's table is that of the results", results_are_in_readme
     yield "shellcheck", lambda: command("shellcheck", *shell_scripts(), cwd=ROOT)
     yield "pyflakes", lambda: command("/usr/bin/python3", "-m", "pyflakes", *python_files(), cwd=ROOT)
     documents = [f for f in repo_files() if re.fullmatch(r"README(\.rst)?|MAINTAINERS\.rst|"

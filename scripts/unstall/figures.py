@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: GPL-2.0
+"""From the runs of a bench to rows: mean, spread, ratio, verdict, target, and tables.
+
+A difference of the means that is not larger than the spread of the runs is called
+no difference, whatever its sign; a single run has no spread and gets no verdict.
+"""
+
+import textwrap
+
+from . import bench, workloads
+
+SAME = "no difference"
+ONE_RUN = "one run"
+MISSING = "not measured"
+
+
+def values(runs, workload, row, variant):
+    """One figure for each run that has it."""
+    found = []
+    for run in runs:
+        have = run["workloads"].get(workload.name, {}).get("figures")
+        if run["variant"] == variant and have and all(k in have for k in row.keys):
+            found.append(sum(have[k] for k in row.keys) / row.per)
+    return found
+
+
+def mean(numbers):
+    return sum(numbers) / len(numbers)
+
+
+def extent(numbers):
+    return max(numbers) - min(numbers)
+
+
+def spread_percent(numbers):
+    """The spread between runs, in percent of their mean; None for one run."""
+    if len(numbers) < 2:
+        return None
+    return 0.0 if not extent(numbers) else 100 * extent(numbers) / abs(mean(numbers))
+
+
+def verdict(base, ours):
+    """What the runs of both kernels allow to say."""
+    if not base or not ours:
+        return MISSING
+    if min(len(base), len(ours)) < 2:
+        return ONE_RUN
+    difference = mean(ours) - mean(base)
+    if abs(difference) <= max(extent(base), extent(ours)):
+        return SAME
+    return "more" if difference > 0 else "less"
+
+
+def is_met(target, base, ours, said):
+    """Whether a target is met; None where there is none, or no figure."""
+    if target is None or said == MISSING:
+        return None
+    if target.of == "ratio" and target.bound == 1 and said == SAME:
+        return True
+    figure, bound = mean(ours), target.bound
+    if target.of == "ratio":
+        bound *= mean(base)
+    return figure <= bound if target.sense == "<=" else figure >= bound
+
+
+def target_text(target):
+    if target is None:
+        return ""
+    bound = f"{target.bound:.4g}"
+    if target.of == "ratio" and target.bound < 0.5:
+        bound = f"1/{1 / target.bound:.4g}"
+    return f"{'ours' if target.of == 'ours' else 'ours/base'} {target.sense} {bound}"
+
+
+def one_row(runs, workload, row):
+    """A row of the report, as it stands in results.json."""
+    base, ours = (values(runs, workload, row, v) for v in bench.VARIANTS)
+    said = verdict(base, ours)
+    known = said != MISSING
+    return {"workload": workload.name, "topic": workload.topic, "guest": workload.guest,
+            "command": workload.command, "row": row.name, "unit": row.unit, "better": row.better,
+            "published": row.published, "readme": row.readme, "curve": workload.curve,
+            "x": workload.x, "x unit": workload.x_unit,
+            "base": mean(base) if known else None, "ours": mean(ours) if known else None,
+            "ratio": mean(ours) / mean(base) if known and mean(base) else None,
+            "runs": [len(base), len(ours)],
+            "spread %": [spread_percent(base), spread_percent(ours)] if known else [None, None],
+            "verdict": said, "target": target_text(row.target),
+            "met": is_met(row.target, base, ours, said)}
+
+
+def rows(runs, chosen):
+    return [one_row(runs, w, r) for w in chosen for r in w.rows]
+
+
+def not_measured(runs):
+    """Sentences about workloads that gave no figures, or a guest that died."""
+    found = []
+    for run in runs:
+        where = f"{run['guest']} {run['variant']} {run['repetition']}"
+        if run["died"]:
+            found.append(f"{where}: {run['died']}")
+        for name, got in run["workloads"].items():
+            if "figures" not in got:
+                why = got.get("error") or f"skipped: {got['skipped']}"
+                found.append(f"{name} ({where}): {why}")
+    return found
+
+
+# -------------------------------------------------------------------- as text
+
+def number(value):
+    """As many digits as mean something: whole numbers from 100 on."""
+    if value is None:
+        return "-"
+    if value and abs(value) < 0.01:
+        return f"{value:.4f}"
+    return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.2f}"
+
+
+def ratio(row):
+    """ours / base, as a change in percent near 1, and as a factor far from it."""
+    value = row["ratio"]
+    if row["verdict"] == SAME:
+        return SAME
+    if value is None:
+        return "-"
+    if value == 1:
+        return "the same"
+    if 0.5 < value < 2:
+        return f"{100 * (value - 1):+.1f}%" if abs(value - 1) >= 0.0005 else \
+               f"{100 * (value - 1):+.3f}%"
+    return "0" if not value else f"1/{1 / value:,.4g}" if value < 1 else f"{value:,.4g}x"
+
+
+def spread(row):
+    """The larger spread of both kernels."""
+    known = [s for s in row["spread %"] if s is not None]
+    return f"{max(known):.2f}%" if known else "-"
+
+
+def met(row):
+    return {True: "met", False: "NOT MET", None: ""}[row["met"]]
+
+
+HEADINGS = ("workload", "figure", "base", "ours", "ours/base", "spread", "published", "target", "")
+
+
+def cells(row):
+    """A row as words, in the order of HEADINGS."""
+    return (row["workload"], f"{row['row']} {row['unit']}".strip(), number(row["base"]),
+            number(row["ours"]), ratio(row), spread(row), row["published"], row["target"], met(row))
+
+
+def misses(all_rows):
+    return [r for r in all_rows if r["met"] is False]
+
+
+def lost(all_rows, kept):
+    """Rows without figures, and those that miss a target that the kept rows do not miss."""
+    known = {(r["workload"], r["row"]) for r in misses(kept)}
+    return [r for r in all_rows if r["base"] is None
+            or r["met"] is False and (r["workload"], r["row"]) not in known]
+
+
+def regressions(all_rows):
+    """Rows that are worse, by more than the spread, without a target that says so."""
+    return [r for r in all_rows if r["met"] is None
+            and r["verdict"] == ("more" if r["better"] == "less" else "less")]
+
+
+def markdown_table(some):
+    lines = ["| " + " | ".join(HEADINGS) + " |", "|" + "|".join(
+        "---:" if 2 <= n <= 5 else "---" for n in range(len(HEADINGS))) + "|"]
+    return "\n".join(lines + ["| " + " | ".join(c.replace("|", "\\|") for c in cells(r)) + " |"
+                              for r in some])
+
+
+def markdown(results):
+    """What misses its target, what got worse, what failed, and then each topic."""
+    out, all_rows = [f"# {results['base']}: base against ours"], results["rows"]
+    for title, some in (("Targets not met", misses(all_rows)),
+                        ("Worse than the base, no target", regressions(all_rows))):
+        out += [f"## {title}", markdown_table(some) if some else "None."]
+    if results["not measured"] or results["notes"]:
+        out += ["## Not measured", "\n".join(f"* {s}" for s in
+                                             results["notes"] + results["not measured"])]
+    for topic in dict.fromkeys(r["topic"] for r in all_rows):
+        out += [f"## {topic}", markdown_table([r for r in all_rows if r["topic"] == topic])]
+    out.append(f"Made by `{results['command']}`. " + METHOD)
+    return "\n\n".join(out) + "\n"
+
+
+METHOD = ("Instructions are nanoseconds of a guest under QEMU's -icount shift=0,sleep=off. "
+          "Spread is the largest difference between runs of one kernel; a difference that is not "
+          "larger is called no difference.")
+
+
+# --------------------------------------------------------------------- README
+
+BEGIN, END = ".. results: begin", ".. results: end"
+README_HEADINGS = ("workload", "figure", "base", "ours", "ours/base", "target")
+
+
+def readme_cells(row):
+    return (row["workload"], f"{row['row']} {row['unit']}".strip(), number(row["base"]),
+            number(row["ours"]), ratio(row), f"{row['target']} {met(row)}".strip() or "..")
+
+
+def most_spread(results):
+    """The largest spread of the rows that README shows."""
+    known = [s for r in results["rows"] if r["readme"] for s in r["spread %"] if s is not None]
+    return f"{max(known):.2f}%" if known else "not known, of one run"
+
+
+def readme_block(results):
+    """The part of README between its markers: a simple table of reStructuredText."""
+    table = [README_HEADINGS] + [readme_cells(r) for r in results["rows"] if r["readme"]]
+    widths = [max(len(line[n]) for line in table) for n in range(len(README_HEADINGS))]
+    rule = "  ".join("=" * w for w in widths)
+
+    def text(line):
+        return "  ".join(c.rjust(w) if 2 <= n <= 4 else c.ljust(w)
+                         for n, (c, w) in enumerate(zip(line, widths))).rstrip()
+
+    made = textwrap.fill(f"Made by ``{results['command']}``; the spread of the runs of one "
+                         f"kernel is at most {most_spread(results)}.", 86,
+                         break_on_hyphens=False)
+    return "\n".join([BEGIN, "", made, "", rule, text(table[0]), rule, *map(text, table[1:]), rule,
+                      "", END])
+
+
+def readme_with(text, results):
+    """README with the block of these results; None if it has no markers."""
+    if BEGIN not in text or END not in text:
+        return None
+    head, rest = text.split(BEGIN, 1)
+    return head + readme_block(results) + rest.split(END, 1)[1]
+
+
+def find(names):
+    """The workloads of the table that have these names, in its order."""
+    return tuple(w for w in workloads.ALL if w.name in names)

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What 'make bench' runs: data, no code.
+
+A workload is a command that anybody can also run by hand, with our programs of
+tools/testing/ on the PATH (make ab CMD="..."). A row is one figure of it: the sum
+of what `keys` name (what measure prints: "ns", an event; or a "metric" line of the
+command), divided by `per`. Published figures are those of the reports that the
+topics answer; they were made on other machines, and stand beside, not in a ratio.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Guest:
+    """A machine in which workloads run, all of them in one boot."""
+    arch: str = "x86_64"
+    smp: int = 1
+    numa: int = 1
+    mem: int = 4096     # MiB
+
+
+@dataclass(frozen=True)
+class Target:
+    """A bound, upper ("<=") or lower (">="), of our figure or of ours / base."""
+    of: str             # "ours" or "ratio"
+    sense: str
+    bound: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """A figure."""
+    name: str
+    keys: tuple
+    unit: str
+    per: float = 1
+    better: str = "less"        # or "more"
+    published: str = ""
+    target: Target = None
+    readme: bool = False        # one of the rows that README shows
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A command and what to read from it."""
+    name: str
+    topic: str
+    guest: str
+    command: str
+    rows: tuple
+    count: tuple = ()           # events for measure
+    warm: int = 0               # runs before the counted one
+    seconds: int = 300          # of real time, that it may take
+    quick: bool = False         # in 'make bench-quick' too
+    curve: str = ""             # workloads of one curve differ in x only
+    x: float = 0
+    x_unit: str = ""
+
+
+# Two CPUs take turns in one thread of QEMU's: each makes progress only while the
+# other does not. That shows counts, waits and orders that need two tasks, and no
+# contention as two real CPUs have it.
+GUESTS = {
+    "one": Guest(),
+    "nodes": Guest(numa=2),
+    "two": Guest(smp=2),
+    "arm64": Guest(arch="arm64"),
+}
+
+NO_MORE = Target("ratio", "<=", 1.0)
+LRU_LOCKS = ("func:folio_lruvec_lock", "func:folio_lruvec_lock_irq",
+             "func:folio_lruvec_lock_irqsave")
+
+
+# ------------------------------------------------------------------------- lru
+
+def _churn(name, options, locks=None, **other):
+    """A cycle of mmap() and munmap(): locks and instructions."""
+    readme = other.pop("readme", False)
+    return Workload(name, "lru", "one", f"populate_churn {options}", (
+        Row("lruvec lock round trips", ("locks-per-cycle",), "/cycle",
+            target=locks, readme=readme, published=other.pop("published", "")),
+        Row("instructions", ("ns-per-cycle",), "/cycle", target=NO_MORE, readme=readme)), **other)
+
+
+def _populate(pages, locks, **other):
+    cycles = " -c 310" if pages > 64 else ""
+    return _churn(f"populate-{pages}", f"-p {pages}{cycles}", locks, curve="populate", x=pages,
+                  x_unit="pages mapped with MAP_POPULATE", **other)
+
+
+def _at_most(bound):
+    return Target("ours", "<=", bound)
+
+
+def _stress_mremap(workers, ops, options="", at_most=0.25, **other):
+    name = f"stress-mremap-{workers}" + ("-no-madvise" if options else "")
+    return Workload(name, "lru", "one", f"stress-ng --mremap {workers} --mremap-bytes 4K "
+                    f"--mremap-ops {ops} {options}".strip(), (
+                        Row("lruvec lock round trips", LRU_LOCKS, "/bogo op", per=ops,
+                            target=Target("ratio", "<=", at_most)),
+                        Row("instructions", ("ns",), "/bogo op", per=ops)),
+                    count=LRU_LOCKS, warm=1, **other)
+
+
+LRU = (
+    _populate(1, _at_most(0), quick=True, readme=True),
+    _populate(4, _at_most(0)),
+    _populate(16, _at_most(0), readme=True),
+    _populate(30, _at_most(0.1), quick=True, readme=True),
+    _populate(31, None),
+    _populate(64, _at_most(4.0), readme=True),
+    _populate(512, None),
+    _churn("locked-1", "-m locked -p 1", NO_MORE, quick=True),
+    _churn("locked-16", "-m locked -p 16", NO_MORE),
+    _churn("surviving", "-m none -k 1", NO_MORE),
+    _churn("tasks-16", "-p 1 -t 16", _at_most(0)),
+    _churn("tasks-40", "-p 1 -t 40"),
+    _stress_mremap(1, 2000, quick=True),
+    _stress_mremap(8, 2000),
+    _stress_mremap(64, 2000),
+    _stress_mremap(512, 4096, seconds=600),
+    _stress_mremap(1, 2000, "--no-madvise", 1 / 30),
+)
+
+
+# ------------------------------------------------------------------------- ksm
+
+KSM_STEPS = ("func:anon_vma_interval_tree_iter_next",)
+KSM_LOOKUPS = ("func:anon_vma_interval_tree_iter_first",)
+
+
+def _walk(vmas, sharers, target=None, published="", **other):
+    return Workload(f"ksm-{vmas}-{sharers}", "ksm", "nodes",
+                    f"rmap_benchmark -N -n {vmas} -s {sharers} -i 3 -t ksm --metrics",
+                    (Row("instructions", ("ksm-migrate-trigger",), "/move_pages()", target=target,
+                         published=published, readme=other.pop("readme", False)),), **other)
+
+
+def _walk_256(vmas, **other):
+    return _walk(vmas, 256, curve="ksm", x=vmas, x_unit="VMAs in the anon_vma", **other)
+
+
+KSM = (
+    _walk(100, 100),
+    _walk_256(300),
+    _walk_256(1000, quick=True, readme=True),
+    _walk_256(20000, target=Target("ratio", "<=", 0.001), readme=True,
+              published="walk: 705 ms to 1.67 ms, 422 times"),
+    _walk_256(60000, seconds=600, readme=True),
+    _walk(20000, 1),
+    _walk(20000, 16),
+    Workload("ksm-counts", "ksm", "nodes",
+             "rmap_benchmark -N -n 20000 -s 256 -i 3 -t ksm --metrics", (
+                 Row("look-ups", KSM_LOOKUPS, "/move_pages()", per=3, target=_at_most(512)),
+                 Row("tree steps", KSM_STEPS, "/move_pages()", per=3, target=_at_most(512),
+                     readme=True)), count=KSM_LOOKUPS + KSM_STEPS, seconds=600),
+)
+
+
+# ----------------------------------------------------------------------- fault
+
+MINOR = Target("ratio", "<=", 1.005)
+GONE = Target("ours", "<=", 0.2)
+MMAP_LOCK = ("trace:mmap_lock:mmap_lock_acquire_returned",)
+
+FAULT = (
+    Workload("fault-minor", "fault", "one", "fault_minor", (
+        Row("instructions, anonymous", ("ns-per-anon-fault",), "/minor fault", target=MINOR,
+            readme=True),
+        Row("instructions, read of tmpfs", ("ns-per-tmpfs-read-fault",), "/minor fault",
+            target=MINOR),
+        Row("instructions, copy of tmpfs", ("ns-per-tmpfs-copy-fault",), "/minor fault",
+            target=MINOR)), quick=True),
+    Workload("fault-thrash", "fault", "two",
+             "slow_disk 2000 128 fault_thrash -d {dir} -n 16 -s 2 -m 12 -T 5", (
+                 Row("retries that found the folio gone", ("gone-percent",), "% of waits",
+                     target=GONE, published="45% to 0.03%", readme=True),
+                 Row("retries", ("retries",), ""),
+                 Row("major faults", ("major-faults",), "", better="more"),
+                 Row("rounds", ("rounds",), "", better="more"),
+                 Row("mmap_lock taken", MMAP_LOCK, "", published="-71%")), count=MMAP_LOCK),
+    Workload("fault-swapin-disk", "fault", "two",
+             "slow_disk 200 128 fault_swapin -S {disk} -s 32 -T 5 -c 0", (
+                 Row("retries", ("retries-per-swapin",), "/swap-in", readme=True),
+                 Row("swap-ins", ("swap-ins",), "", better="more"),
+                 Row("mmap_lock taken", MMAP_LOCK, "")), count=MMAP_LOCK),
+    Workload("fault-swapin-zram", "fault", "two", "fault_swapin -S /dev/zram0 -s 32 -T 5", (
+        Row("retries", ("retries-per-swapin",), "/swap-in"),
+        Row("swap-ins", ("swap-ins",), "", better="more")), seconds=600),
+)
+
+
+# ---------------------------------------------------------------------- mremap
+
+LOOKUPS = ("func:vm_normal_folio",)
+SIZES = (4, 256, 16384, 262144)     # KiB: 1, 64, 4096, 65536 pages
+
+
+def _move(name, guest, options, **other):
+    """A move, timed; where events are counted the time would be theirs too."""
+    row = Row("instructions, least", ("least-ns-per-move",), "/move",
+              readme=other.pop("readme", False))
+    return Workload(name, "mremap", guest, f"move_ptes {options}", (row,), **other)
+
+
+def _looked_up(name, options, **other):
+    return Workload(name, "mremap", "arm64", f"move_ptes {options}", (
+        Row("folio look-ups", LOOKUPS, "/move", per=102, target=_at_most(0),
+            readme=other.pop("readme", False)),), count=LOOKUPS, **other)
+
+
+MREMAP = (
+    Workload("bigheap", "mremap", "one", "stress-ng --bigheap 1 --bigheap-ops 4000", (
+        Row("instructions", ("ns",), "/realloc()", per=4000, target=Target("ratio", "<=", 1.03),
+            published="143,857 to 81,503 calls/s when it regressed"),), warm=1),
+    *(_move(f"move-{kib >> 2}", "one", f"-s {kib} -n 20", curve="move", x=kib >> 2,
+            x_unit="pages moved", quick=kib == 256) for kib in SIZES),
+    _move("move-4096-unaligned", "one", "-s 16384 -n 20 -u"),
+    *(_move(f"move-arm64-order-{order}", "arm64", f"-o {order}", readme=True)
+      for order in (0, 4, 9)),
+    _looked_up("lookups-arm64-order-4", "-o 4", readme=True),
+    _looked_up("lookups-arm64-order-9", "-o 9"),
+)
+
+ALL = LRU + KSM + FAULT + MREMAP
