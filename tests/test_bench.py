@@ -3,12 +3,13 @@
 
 import json
 import os
+import re
 import tempfile
 import unittest
 from pathlib import Path
 from unittest import mock
 
-from unstall import bench, checks, common, figures, measuring, page, progress, series, vm, workloads
+from unstall import bench, checks, common, figures, measuring, page, progress, project, series, vm, workloads
 from unstall.workloads import Row, Target, Workload
 
 DATA = Path(__file__).resolve().parent / "data"
@@ -55,6 +56,17 @@ class Table(unittest.TestCase):
         for w in workloads.ALL:
             functions = [e[5:35] for e in w.count if e.startswith("func:")]
             self.assertEqual(len(functions), len(set(functions)), w.name)
+
+    def test_every_projection_names_rows_of_the_table(self):
+        known = {(w.name, r.name) for w in workloads.ALL for r in w.rows}
+        for p in workloads.PROJECTIONS:
+            self.assertLessEqual({p.total, p.held}, known)
+
+    def test_each_worker_of_stress_ng_gets_as_many_operations(self):
+        for w in workloads.ALL:
+            found = re.search(r"--mremap (\d+) .*--mremap-ops (\d+)", w.command)
+            if found:
+                self.assertEqual(int(found[2]) % int(found[1]), 0, w.name)
 
     def test_a_curve_has_one_row_for_each_x(self):
         seen = [(w.curve, w.x) for w in workloads.ALL if w.curve]
@@ -358,6 +370,15 @@ class Verdicts(unittest.TestCase):
         self.assertEqual(figures.lost([bad], [good]), [bad])
         self.assertEqual(figures.lost([bad], [bad]), [])
 
+    def test_a_figure_over_another_one(self):
+        runs = runs_of([6, 8], [0, 3])
+        for run, faults in zip(runs, (3, 2, 5, 0)):
+            run["workloads"]["w"]["figures"]["faults"] = faults
+        row = Row("retries", ("ns",), "/fault", per=2, over=("faults",))
+        workload = Workload("w", "lru", "one", "true", (row,))
+        self.assertEqual(figures.values(runs, workload, row, "base"), [1, 2])
+        self.assertEqual(figures.values(runs, workload, row, "ours"), [0])      # of 0 faults: none
+
     def test_keys_are_summed_and_divided(self):
         runs = runs_of([6], [3])
         for run in runs:
@@ -365,6 +386,69 @@ class Verdicts(unittest.TestCase):
         row = Row("locks", ("ns", "more"), "/op", per=2)
         found = figures.one_row(runs, Workload("w", "lru", "one", "true", (row,)), row)
         self.assertEqual((found["base"], found["ours"]), (5, 3.5))
+
+
+class Projections(unittest.TestCase):
+    """A closed network of one lock and a think time."""
+
+    def rows(self, total, held):
+        def row(name, figures_of):
+            return {"workload": name, "row": "x", "unit": "", "base": figures_of[0],
+                    "ours": figures_of[1]}
+        return [row("all", total), row("lock", held)]
+
+    def project(self, total, held):
+        table = (workloads.Projection("p", ("all", "x"), ("lock", "x")),)
+        return project.projections(self.rows(total, held), table)
+
+    def test_one_cpu_does_what_was_measured(self):
+        self.assertAlmostEqual(project.throughput(90, 10, 1)[0], 1 / 100)
+
+    def test_no_lock_no_limit(self):
+        self.assertAlmostEqual(project.throughput(100, 0, 512)[-1], 512 / 100)
+
+    def test_all_lock_no_gain(self):
+        for value in project.throughput(0, 100, 64):
+            self.assertAlmostEqual(value, 1 / 100)
+
+    def test_two_cpus_by_hand(self):
+        # X(1) = 1/100, Q(1) = 10/100; R(2) = 10 (1 + 0.1) = 11; X(2) = 2/101
+        self.assertAlmostEqual(project.throughput(90, 10, 2)[1], 2 / 101)
+
+    def test_it_grows_and_stays_below_both_bounds(self):
+        found = project.throughput(900, 100, 512)
+        self.assertEqual(found, sorted(found))
+        for n, value in enumerate(found, 1):
+            self.assertLessEqual(value, min(n / 1000, 1 / 100) + 1e-12)
+        self.assertGreater(found[-1], 0.999 / 100)
+
+    def test_the_base_on_one_cpu_is_one(self):
+        found, = self.project((1000, 500), (100, 0))
+        self.assertAlmostEqual(found["base"]["throughput"][0], 1)
+        self.assertAlmostEqual(found["ours"]["throughput"][0], 2)
+        self.assertEqual((found["base"]["limit"], found["ours"]["limit"]), (10, None))
+
+    def test_a_hold_that_is_noise_is_none(self):
+        found, = self.project((1000, 1000), (100, -2))
+        self.assertEqual((found["ours"]["held"], found["ours"]["limit"]), (0, None))
+
+    def test_a_row_that_was_not_measured(self):
+        self.assertEqual(self.project((None, None), (100, 0)), [])
+        self.assertEqual(project.projections([]), [])
+
+    def test_tables_and_page_show_it_with_its_assumptions(self):
+        results = recorded()
+        results["rows"] += [
+            {**results["rows"][1], "workload": "held-1", "row": "lruvec lock held",
+             "base": 588.0, "ours": 0.0}]
+        text = figures.markdown(results)
+        self.assertIn("| populate-1 | base |", text)
+        with mock.patch.object(page, "draw", lambda charts: ["<svg></svg>"] * len(charts)):
+            html = page.render(results)
+        for assumption in project.ASSUMPTIONS:
+            self.assertIn(assumption, text)
+            self.assertIn(page.escape(assumption), html)
+        self.assertIn("populate-1: throughput projected", html)
 
 
 class Text(unittest.TestCase):

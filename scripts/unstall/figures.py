@@ -7,7 +7,7 @@ no difference, whatever its sign; a single run has no spread and gets no verdict
 
 import textwrap
 
-from . import bench, workloads
+from . import bench, project, workloads
 
 SAME = "no difference"
 ONE_RUN = "one run"
@@ -19,8 +19,11 @@ def values(runs, workload, row, variant):
     found = []
     for run in runs:
         have = run["workloads"].get(workload.name, {}).get("figures")
-        if run["variant"] == variant and have and all(k in have for k in row.keys):
-            found.append(sum(have[k] for k in row.keys) / row.per)
+        if run["variant"] != variant or not have or any(k not in have for k in row.keys + row.over):
+            continue
+        over = sum(have[k] for k in row.over) if row.over else 1
+        if over:
+            found.append(sum(have[k] for k in row.keys) / row.per / over)
     return found
 
 
@@ -187,8 +190,34 @@ def markdown(results):
                                              results["notes"] + results["not measured"])]
     for topic in dict.fromkeys(r["topic"] for r in all_rows):
         out += [f"## {topic}", markdown_table([r for r in all_rows if r["topic"] == topic])]
+    out += projected(project.projections(all_rows))
     out.append(f"Made by `{results['command']}`. " + METHOD)
     return "\n\n".join(out) + "\n"
+
+
+PROJECTED = ("operation", "kernel", "instructions", "of them under the lock", "CPUs that fill it",
+             *(f"x{n}" for n in project.CPUS if n in (1, 8, 64, 512)))
+
+
+def projected_cells(some):
+    """A line for each kernel of each projection, in the order of PROJECTED."""
+    for p in some:
+        for variant in bench.VARIANTS:
+            own = p[variant]
+            limit = f"{own['limit']:,.1f}" if own["limit"] else "none"
+            yield (p["name"], variant, number(own["total"]), number(own["held"]), limit,
+                   *(f"{y:,.1f}" for n, y in zip(p["cpus"], own["throughput"])
+                     if n in (1, 8, 64, 512)))
+
+
+def projected(some):
+    """The projections as Markdown, with what they assume."""
+    if not some:
+        return []
+    lines = ["| " + " | ".join(cells) + " |" for cells in (PROJECTED, *projected_cells(some))]
+    lines.insert(1, "|---|---|" + "---:|" * (len(PROJECTED) - 2))
+    return ["## Projected to more CPUs: throughput, the base on one CPU is 1", "\n".join(lines),
+            "\n".join(f"* {text}" for text in project.ASSUMPTIONS)]
 
 
 METHOD = ("Instructions are nanoseconds of a guest under QEMU's -icount shift=0,sleep=off. "

@@ -14,6 +14,7 @@ from . import kernel as kernels, targets, vm
 from .common import CannotRun
 
 BOOT_TIMEOUT = 600
+GUEST_PATH = vm.GUEST_SOURCES / "bin"
 GUEST_LIMIT = 24 * 3600     # seconds of a step by the guest's clock, which leaps
 METRIC = re.compile(r"^metric (\S+) (-?[\d.]+)$", re.M)
 
@@ -29,7 +30,7 @@ def command_line(arch, text, events, warm, path):
     """A command under measure, as a line for the guest's init."""
     options = " ".join([f"-w {warm}"] + [f"-c {shlex.quote(e)}" for e in events])
     if arch.host_root:
-        return f"PATH={path}:$PATH {vm.guest_program('measure', arch)} {options} " \
+        return f"PATH={path}:{GUEST_PATH}:$PATH {vm.guest_program('measure', arch)} {options} " \
                f"sh -c {shlex.quote(text)}"
     return f"/bin/measure {options} {text}"
 

@@ -10,7 +10,7 @@ import json
 import subprocess
 from pathlib import Path
 
-from . import figures
+from . import figures, project
 from .common import CannotRun
 
 PYTHON = "/usr/bin/python3"     # for which apt installs matplotlib
@@ -161,6 +161,32 @@ def method(results):
     return "".join(out) + "<h2>QEMU</h2>" + "".join(f"<pre>{escape(q)}</pre>" for q in lines)
 
 
+def projection_chart(p):
+    return {"x": p["cpus"], "base": p["base"]["throughput"], "ours": p["ours"]["throughput"],
+            "log": 2, "x unit": "CPUs", "y unit": "throughput, projected",
+            "title": f"{p['name']}: throughput projected, the base on one CPU is 1"}
+
+
+def plain_table(headings, lines, numbers_from):
+    """A table of words, with numbers to the right from a column on."""
+    head = "".join(f"<th>{escape(h)}</th>" for h in headings)
+    body = "".join("<tr>" + "".join(
+        f"<td data-h=\"{escape(h)}\"{' class=n' if n >= numbers_from else ''}>{escape(c)}</td>"
+        for n, (h, c) in enumerate(zip(headings, cells))) + "</tr>" for cells in lines)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def projection_part(some, drawn):
+    """What the lock would allow on more CPUs, with the assumptions right under it."""
+    if not some:
+        return ""
+    read = dict.fromkeys(row for p in some for row in p["rows"])
+    return ("<h2>Projection: what the lruvec lock allows on more CPUs</h2>"
+            + "".join(figure(projection_chart(p), next(drawn)) for p in some)
+            + items(project.ASSUMPTIONS + ("Rows: " + "; ".join(read) + ".",))
+            + plain_table(figures.PROJECTED, figures.projected_cells(some), 2))
+
+
 def commands(rows):
     """Each workload's command, to run by hand."""
     known = {r["workload"]: r["command"] for r in rows}
@@ -174,13 +200,16 @@ def render(results):
     topics = list(dict.fromkeys(r["topic"] for r in rows))
     charts = {t: bar_chart([r for r in rows if r["topic"] == t])
               + curves([r for r in rows if r["topic"] == t]) for t in topics}
-    drawn = iter(draw([c for t in topics for c in charts[t]]))
+    some = project.projections(rows)
+    drawn = iter(draw([c for t in topics for c in charts[t]]
+                      + [projection_chart(p) for p in some]))
     parts = []
     for topic in topics:
-        some = [r for r in rows if r["topic"] == topic]
+        own = [r for r in rows if r["topic"] == topic]
         parts.append(f"<h2>{escape(TITLES.get(topic, topic))}</h2>"
                      + "".join(figure(c, next(drawn)) for c in charts[topic])
-                     + table(some) + commands(some))
+                     + table(own) + commands(own))
+    parts.append(projection_part(some, drawn))
     title = f"unstall on {results['base']}: base against ours"
     judged = [r for r in rows if r["met"] is not None]
     count = (f"{len(judged) - len(figures.misses(rows))} of {len(judged)} targets met; "

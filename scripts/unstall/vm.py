@@ -216,7 +216,7 @@ def kernel_command_line(boot, shell):
         words.append("unstall.root=9p")
     if boot.modules:
         words.append(f"unstall.modules={boot.modules}")
-    kept = folders_in_tmp(common.BUILD, boot.modules)
+    kept = folders_in_tmp(common.ROOT, common.BUILD, boot.modules)
     if boot.arch.host_root and kept:
         words.append(f"unstall.keep={','.join(kept)}")
     if shell:

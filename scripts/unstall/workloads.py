@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What 'make bench' runs: data, no code.
+"""What 'make bench' and 'make perf' run: data, no code.
 
 A workload is a command that anybody can also run by hand, with our programs of
 tools/testing/ on the PATH (make ab CMD="..."). A row is one figure of it: the sum
 of what `keys` name (what measure prints: "ns", an event; or a "metric" line of the
-command), divided by `per`. Published figures are those of the reports that the
+command), divided by `per`, and by the sum of what `over` names. Published figures are those of the reports that the
 topics answer; they were made on other machines, and stand beside, not in a ratio.
 """
 
@@ -35,10 +35,19 @@ class Row:
     keys: tuple
     unit: str
     per: float = 1
+    over: tuple = ()            # keys that divide it, too
     better: str = "less"        # or "more"
     published: str = ""
     target: Target = None
     readme: bool = False        # one of the rows that README shows
+
+
+@dataclass(frozen=True)
+class Projection:
+    """What project.py needs: the rows with an operation's instructions, and those under the lock."""
+    name: str
+    total: tuple    # workload, row
+    held: tuple
 
 
 @dataclass(frozen=True)
@@ -69,8 +78,8 @@ GUESTS = {
 }
 
 NO_MORE = Target("ratio", "<=", 1.0)
-LRU_LOCKS = ("func:folio_lruvec_lock", "func:folio_lruvec_lock_irq",
-             "func:folio_lruvec_lock_irqsave")
+_LOCKERS = ("folio_lruvec_lock", "folio_lruvec_lock_irq", "folio_lruvec_lock_irqsave")
+LRU_LOCKS = tuple(f"func:{f}" for f in _LOCKERS)
 
 
 # ------------------------------------------------------------------------- lru
@@ -94,6 +103,16 @@ def _at_most(bound):
     return Target("ours", "<=", bound)
 
 
+def _held(pages, cycles):
+    """Instructions under the lruvec lock in a cycle, as held.sh of the guest sees them."""
+    most, least = 1.1 * cycles, 0.1 * cycles
+    return Workload(f"held-{pages}", "lru", "one", "held "
+                    f"-l 'populate_churn -q -p {pages} -c {least:.0f}' {' '.join(_LOCKERS)} -- "
+                    f"populate_churn -q -p {pages} -c {most:.0f}", (
+                        Row("lruvec lock held", ("hold-ns-sum",), "instructions/cycle",
+                            per=cycles, target=NO_MORE),))
+
+
 def _stress_mremap(workers, ops, options="", at_most=0.25, **other):
     name = f"stress-mremap-{workers}" + ("-no-madvise" if options else "")
     return Workload(name, "lru", "one", f"stress-ng --mremap {workers} --mremap-bytes 4K "
@@ -112,6 +131,14 @@ LRU = (
     _populate(31, None),
     _populate(64, _at_most(4.0), readme=True),
     _populate(512, None),
+    _held(1, 3000),
+    _held(16, 1000),
+    _held(64, 300),
+    _churn("madvise-1", "-m madvise -p 1", _at_most(0)),
+    _churn("willneed-1", "-m willneed -p 1", _at_most(0)),
+    _churn("touch-1", "-m touch -p 1", NO_MORE),
+    _churn("touch-16", "-m touch -p 16", NO_MORE),
+    _churn("touch-512", "-m touch -p 512 -c 310", NO_MORE),
     _churn("locked-1", "-m locked -p 1", NO_MORE, quick=True),
     _churn("locked-16", "-m locked -p 16", NO_MORE),
     _churn("surviving", "-m none -k 1", NO_MORE),
@@ -119,7 +146,7 @@ LRU = (
     _churn("tasks-40", "-p 1 -t 40"),
     _stress_mremap(1, 2000, quick=True),
     _stress_mremap(8, 2000),
-    _stress_mremap(64, 2000),
+    _stress_mremap(64, 2048),
     _stress_mremap(512, 4096, seconds=600),
     _stress_mremap(1, 2000, "--no-madvise", 1 / 30),
 )
@@ -177,18 +204,19 @@ FAULT = (
              "slow_disk 2000 128 fault_thrash -d {dir} -n 16 -s 2 -m 12 -T 5", (
                  Row("retries that found the folio gone", ("gone-percent",), "% of waits",
                      target=GONE, published="45% to 0.03%", readme=True),
-                 Row("retries", ("retries",), ""),
-                 Row("major faults", ("major-faults",), "", better="more"),
-                 Row("rounds", ("rounds",), "", better="more"),
-                 Row("mmap_lock taken", MMAP_LOCK, "", published="-71%")), count=MMAP_LOCK),
+                 Row("retries", ("retries",), "/major fault", over=("major-faults",), readme=True),
+                 Row("mmap_lock taken", MMAP_LOCK, "/major fault", over=("major-faults",),
+                     published="-71%", target=Target("ratio", "<=", 0.29)),
+                 Row("major faults", ("major-faults",), "/s", per=5, better="more"),
+                 Row("rounds", ("rounds",), "/s", per=5, better="more")), count=MMAP_LOCK),
     Workload("fault-swapin-disk", "fault", "two",
              "slow_disk 200 128 fault_swapin -S {disk} -s 32 -T 5 -c 0", (
                  Row("retries", ("retries-per-swapin",), "/swap-in", readme=True),
-                 Row("swap-ins", ("swap-ins",), "", better="more"),
-                 Row("mmap_lock taken", MMAP_LOCK, "")), count=MMAP_LOCK),
+                 Row("mmap_lock taken", MMAP_LOCK, "/swap-in", over=("swap-ins",)),
+                 Row("swap-ins", ("swap-ins",), "/s", per=5, better="more")), count=MMAP_LOCK),
     Workload("fault-swapin-zram", "fault", "two", "fault_swapin -S /dev/zram0 -s 32 -T 5", (
         Row("retries", ("retries-per-swapin",), "/swap-in"),
-        Row("swap-ins", ("swap-ins",), "", better="more")), seconds=600),
+        Row("swap-ins", ("swap-ins",), "/s", per=5, better="more")), seconds=600),
 )
 
 
@@ -225,3 +253,7 @@ MREMAP = (
 )
 
 ALL = LRU + KSM + FAULT + MREMAP
+
+PROJECTIONS = tuple(
+    Projection(f"populate-{pages}", (f"populate-{pages}", "instructions"),
+               (f"held-{pages}", "lruvec lock held")) for pages in (1, 16, 64))
