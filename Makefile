@@ -18,7 +18,7 @@ go := @scripts
 
 .DEFAULT_GOAL := help
 .PHONY: help run check deps doctor series am tree refresh kernel kunit ksft expect \
-	mm-test bench bench-quick bench-keep ab shell vng gate arm64-gate clean distclean
+	mm-test bench bench-quick bench-keep perf ab shell vng gate arm64-gate clean distclean
 
 help:
 	$(go)/help
@@ -62,6 +62,9 @@ bench-quick:	## a few of them, in less than 5 minutes once the kernels are built
 	$(go)/bench --quick
 bench-keep:	## take the last bench as Documentation/results/ and README's table
 	$(go)/bench --keep
+perf:		## perf stat, stacks and flame graphs of both: W=lru
+	$(go)/deps run bench perf
+	$(go)/perf
 ab:		## base and ours under a deterministic clock: CMD="..." COUNT="func:f"
 	$(go)/ab
 
@@ -79,7 +82,7 @@ refresh:	## take the hacked tree's commits back into patches/ and the files
 
 ##@ Keep house
 deps:		## install the packages that this machine lacks
-	$(go)/deps run check arm64
+	$(go)/deps run check arm64 bench perf
 clean:		## remove what was built; trees and downloads stay
 	$(go)/clean
 distclean:	## remove build/ and out/; downloads and ccache stay

@@ -313,6 +313,19 @@ static int open_port(const char *name)
 	return fd;
 }
 
+/* The port takes 32 KiB at most in one write. */
+static void to_host(const char *text, size_t len)
+{
+	while (len) {
+		ssize_t done = write(output, text, len);
+
+		if (done <= 0)
+			die("write to the host");
+		text += done;
+		len -= done;
+	}
+}
+
 static void __attribute__((format(printf, 1, 2))) report(const char *fmt, ...)
 {
 	char line[512];
@@ -322,8 +335,7 @@ static void __attribute__((format(printf, 1, 2))) report(const char *fmt, ...)
 	va_start(ap, fmt);
 	len = vsnprintf(line, sizeof(line), fmt, ap);
 	va_end(ap);
-	if (write(output, line, len) != len)
-		die("write to the host");
+	to_host(line, len);
 }
 
 /* Prints what debugfs holds of every KUnit suite, as one KTAP document each. */
@@ -396,8 +408,7 @@ static void forward(int from)
 	ssize_t len;
 
 	while ((len = read(from, buf, sizeof(buf))) > 0)
-		if (write(output, buf, len) != len)
-			die("write to the host");
+		to_host(buf, len);
 }
 
 /* Waits for one child until a deadline; orphans are reaped on the way. */

@@ -29,7 +29,8 @@ th, td { text-align: left; padding: .3em .5em; border-bottom: 1px solid #ddd; ve
 th, td.good, td.bad { overflow-wrap: normal; white-space: nowrap; }
 td.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .bad { color: #a33d00; font-weight: bold; } .good { color: #00507e; }
-figure { margin: 1em 0; max-width: 34em; } figcaption { font-size: .9em; color: #555; }
+figure { margin: 1em 0; max-width: 34em; } figure.flame { max-width: none; }
+.flame div { overflow-x: auto; } .flame svg { display: block; max-width: none; } figcaption { font-size: .9em; color: #555; }
 pre, code { font-family: monospace; font-size: .85em; white-space: pre-wrap; }
 @media (max-width: 48em) {
   thead { display: none; } table, tbody, tr, td, td.n { display: block; text-align: left; }
@@ -170,9 +171,11 @@ def projection_chart(p):
 def plain_table(headings, lines, numbers_from):
     """A table of words, with numbers to the right from a column on."""
     head = "".join(f"<th>{escape(h)}</th>" for h in headings)
+    names = [f' data-h="{escape(h)}"' if h else "" for h in headings]
+    kinds = [" class=n" if n >= numbers_from else "" for n in range(len(headings))]
     body = "".join("<tr>" + "".join(
-        f"<td data-h=\"{escape(h)}\"{' class=n' if n >= numbers_from else ''}>{escape(c)}</td>"
-        for n, (h, c) in enumerate(zip(headings, cells))) + "</tr>" for cells in lines)
+        f"<td{name}{css}>{escape(cell)}</td>" for name, css, cell in zip(names, kinds, cells)
+    ) + "</tr>" for cells in lines)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
@@ -192,6 +195,13 @@ def commands(rows):
     known = {r["workload"]: r["command"] for r in rows}
     return "<details><summary>commands</summary>" + items(
         f"{name}: {text}" for name, text in known.items()) + "</details>"
+
+
+def whole(title, body):
+    """A page of one file."""
+    return (f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
+            f'content="width=device-width, initial-scale=1"><title>{escape(title)}</title>'
+            f"<style>{STYLE}</style></head><body><h1>{escape(title)}</h1>{body}</body></html>\n")
 
 
 def render(results):
@@ -214,7 +224,4 @@ def render(results):
     judged = [r for r in rows if r["met"] is not None]
     count = (f"{len(judged) - len(figures.misses(rows))} of {len(judged)} targets met; "
              f"{len(rows)} figures.")
-    return (f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
-            f'content="width=device-width, initial-scale=1"><title>{escape(title)}</title>'
-            f"<style>{STYLE}</style></head><body><h1>{escape(title)}</h1><p>{count}</p>"
-            f"{first_part(results)}{''.join(parts)}{method(results)}</body></html>\n")
+    return whole(title, f"<p>{count}</p>{first_part(results)}{''.join(parts)}{method(results)}")

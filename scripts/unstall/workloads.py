@@ -4,8 +4,9 @@
 A workload is a command that anybody can also run by hand, with our programs of
 tools/testing/ on the PATH (make ab CMD="..."). A row is one figure of it: the sum
 of what `keys` name (what measure prints: "ns", an event; or a "metric" line of the
-command), divided by `per`, and by the sum of what `over` names. Published figures are those of the reports that the
-topics answer; they were made on other machines, and stand beside, not in a ratio.
+command), divided by `per`, and by the sum of what `over` names. Published figures
+are those of the reports that the topics answer; they were made on other machines,
+and stand beside, not in a ratio.
 """
 
 from dataclasses import dataclass
@@ -44,10 +45,21 @@ class Row:
 
 @dataclass(frozen=True)
 class Projection:
-    """What project.py needs: the rows with an operation's instructions, and those under the lock."""
+    """What project.py needs: the rows of an operation's instructions, and of those under the lock."""
     name: str
     total: tuple    # workload, row
     held: tuple
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What 'make perf' looks at in the workloads of a topic."""
+    workloads: tuple            # those that the topic's name stands for
+    events: tuple               # of perf stat
+    paths: tuple                # a name, and regular expressions of functions from caller to callee
+    counters: tuple = ()        # lines of /proc/vmstat
+    locks: bool = False         # perf lock contention, too
+    instead: tuple = ()         # text of a command, and what takes its place
 
 
 @dataclass(frozen=True)
@@ -257,3 +269,50 @@ ALL = LRU + KSM + FAULT + MREMAP
 PROJECTIONS = tuple(
     Projection(f"populate-{pages}", (f"populate-{pages}", "instructions"),
                (f"held-{pages}", "lruvec lock held")) for pages in (1, 16, 64))
+
+# An interrupt that a lock holds off is taken where it is let go: time under the
+# lruvec lock is seen in _raw_spin_unlock_irqrestore().
+PROFILES = {
+    "lru": Profile(
+        ("populate-1", "populate-16", "stress-mremap-1"),
+        ("kmem:mm_page_alloc", "kmem:mm_page_free", "kmem:mm_page_free_batched",
+         "pagemap:mm_lru_insertion", "pagemap:mm_lru_activate"),
+        (("populate -> drain -> lruvec lock",
+          ("__mm_populate", "lru_add_drain", "folio_batch_move_lru")),
+         ("populate -> drain", ("__mm_populate", "lru_add_drain")),
+         ("munmap -> release -> lruvec lock",
+          ("munmap", "__page_cache_release|folio_lruvec_lock.*")),
+         ("munmap -> release", ("munmap", "folios_put_refs|free_pages_and_swap_cache")),
+         ("page fault", ("handle_mm_fault",))),
+        ("pgfault", "unevictable_pgs_culled", "pgfree"),
+        # Its own use of the function profiler would fill the samples.
+        instead=(("populate_churn ", "populate_churn -q -c 9300 "),)),
+    "ksm": Profile(
+        ("ksm-1000-256",),
+        ("rmap:rmap_walk_start", "rmap:rmap_walk_end", "rmap:rmap_walk_lock",
+         "migrate:mm_migrate_pages", "ksm:ksm_merge_with_ksm_page"),
+        (("move_pages -> walk -> interval tree",
+          ("move_pages|do_pages_move", "rmap_walk_ksm", "anon_vma_interval_tree_iter_.*")),
+         ("move_pages -> walk", ("move_pages|do_pages_move", "rmap_walk_ksm")),
+         ("move_pages", ("do_pages_move",))),
+        ("pgmigrate_success", "pgmigrate_fail")),
+    "fault": Profile(
+        ("fault-thrash", "fault-swapin-disk"),
+        ("mmap_lock:mmap_lock_acquire_returned", "fault_retry:mm_fault_retry",
+         "filemap:mm_filemap_add_to_page_cache", "filemap:mm_filemap_delete_from_page_cache"),
+        (("fault -> mmap_lock", ("exc_page_fault", "lock_mm_and_find_vma|mmap_read_lock.*")),
+         ("fault -> read",
+          ("exc_page_fault", "page_cache_ra.*|swap.*_readahead|filemap_read_folio")),
+         ("fault", ("exc_page_fault",)),
+         ("mmap, munmap", ("do_mmap|__vm_munmap",))),
+        ("pgmajfault", "vma_lock_success", "vma_lock_abort", "vma_lock_retry", "vma_lock_retry_vma",
+         "vma_lock_retry_mmap", "vma_lock_retry_gone", "vma_lock_resume", "vma_lock_resume_fail",
+         "vma_lock_wait"), locks=True),
+    "mremap": Profile(
+        ("bigheap", "move-4096"),
+        ("tlb:tlb_flush", "kmem:mm_page_alloc"),
+        (("mremap -> page tables", ("mremap", "move_page_tables|move_ptes")),
+         ("mremap", ("mremap",)),
+         ("page fault", ("handle_mm_fault",))),
+        ("pgfault",)),
+}
