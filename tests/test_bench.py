@@ -143,6 +143,13 @@ class Configs(unittest.TestCase):
             (Path(temp) / "notes").write_text("config NONE\n")
             self.assertEqual(bench.symbols(temp), {"KSM", "DAMON", "DEBUG_X"})
 
+    def test_what_our_options_select_is_ours(self):
+        with tempfile.TemporaryDirectory() as temp:
+            (Path(temp) / "Kconfig").write_text(
+                "config OURS\n\tbool\n\tselect TREE\n\tselect LIST if X\n"
+                "config OTHER\n\tselect THING\n")
+            self.assertEqual(bench.selected(temp, {"OURS"}), {"TREE", "LIST"})
+
     def test_a_bench_of_unlike_configs_is_refused(self):
         with tempfile.TemporaryDirectory() as temp, mock.patch.object(common, "say"):
             built = {}

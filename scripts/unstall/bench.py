@@ -88,6 +88,20 @@ def symbols(tree):
     return set(re.findall(r"config\s+(\w+)", done.stdout))
 
 
+def selected(tree, names):
+    """The options that the named ones select, which then are as new as these."""
+    lines = r"^\s*(menu)?config\s|^\s+select\s"
+    done = subprocess.run(["grep", "-rhsE", "--include=Kconfig*", lines, tree],
+                          text=True, capture_output=True, check=False)
+    found, inside = set(), False
+    for word, name in re.findall(r"^\s*(config|menuconfig|select)\s+(\w+)", done.stdout, re.M):
+        if word != "select":
+            inside = name in names
+        elif inside:
+            found.add(name)
+    return found
+
+
 def config_difference(base, ours, own):
     """The lines that differ between two .config files, and those not of our own options."""
     wanted = [[line for line in text.splitlines() if "CONFIG_" in line] for text in (base, ours)]
@@ -101,15 +115,17 @@ def check_configs(built):
     """Prints what differs between the configs of both kernels; only our options may."""
     texts = [(built[v].out / ".config").read_text() for v in VARIANTS]
     own = symbols(built["ours"].tree) - symbols(built["base"].tree)
+    own |= selected(built["ours"].tree, own)
     diff, alien = config_difference(*texts, own)
     common.say(f"  config {built['ours'].arch.name}: " +
-               ("both are the same" if not diff else "they differ in options of the series only:"
+               ("both are the same" if not diff else
+                "they differ in options of the series, and what they select:"
                 if not alien else "they differ:"))
     for line in diff:
         common.say(f"         {line}")
     if alien:
         raise CannotRun("base and ours must have the same options, but for those that the series "
-                        f"adds; see configs/ for: {', '.join(alien)}")
+                        f"adds and what these select; see configs/ for: {', '.join(alien)}")
     return diff
 
 
