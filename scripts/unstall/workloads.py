@@ -144,8 +144,8 @@ LRU = (
     _populate(64, _at_most(4.0), readme=True),
     _populate(512, None),
     _held(1, 3000),
-    _held(16, 1000),
-    _held(64, 300),
+    _held(16, 500),
+    _held(64, 100),
     _churn("madvise-1", "-m madvise -p 1", _at_most(0)),
     _churn("willneed-1", "-m willneed -p 1", _at_most(0)),
     _churn("touch-1", "-m touch -p 1", NO_MORE),
@@ -154,8 +154,8 @@ LRU = (
     _churn("locked-1", "-m locked -p 1", NO_MORE, quick=True),
     _churn("locked-16", "-m locked -p 16", NO_MORE),
     _churn("surviving", "-m none -k 1", NO_MORE),
-    _churn("tasks-16", "-p 1 -t 16", _at_most(0)),
-    _churn("tasks-40", "-p 1 -t 40"),
+    _churn("tasks-16", "-p 1 -t 16 -c 620", _at_most(0)),
+    _churn("tasks-40", "-p 1 -t 40 -c 310"),
     _stress_mremap(1, 2000, quick=True),
     _stress_mremap(8, 2000),
     _stress_mremap(64, 2048),
@@ -191,9 +191,9 @@ KSM = (
     _walk(20000, 1),
     _walk(20000, 16),
     Workload("ksm-counts", "ksm", "nodes",
-             "rmap_benchmark -N -n 20000 -s 256 -i 3 -t ksm --metrics", (
-                 Row("look-ups", KSM_LOOKUPS, "/move_pages()", per=3, target=_at_most(512)),
-                 Row("tree steps", KSM_STEPS, "/move_pages()", per=3, target=_at_most(512),
+             "rmap_benchmark -N -n 20000 -s 256 -i 1 -t ksm --metrics", (
+                 Row("look-ups", KSM_LOOKUPS, "/move_pages()", target=_at_most(512)),
+                 Row("tree steps", KSM_STEPS, "/move_pages()", target=_at_most(512),
                      readme=True)), count=KSM_LOOKUPS + KSM_STEPS, seconds=600),
 )
 
@@ -213,22 +213,22 @@ FAULT = (
         Row("instructions, copy of tmpfs", ("ns-per-tmpfs-copy-fault",), "/minor fault",
             target=MINOR)), quick=True),
     Workload("fault-thrash", "fault", "two",
-             "slow_disk 2000 128 fault_thrash -d {dir} -n 16 -s 2 -m 12 -T 5", (
+             "slow_disk 2000 128 fault_thrash -d {dir} -n 16 -s 2 -m 12 -T 2", (
                  Row("retries that found the folio gone", ("gone-percent",), "% of waits",
                      target=GONE, published="45% to 0.03%", readme=True),
                  Row("retries", ("retries",), "/major fault", over=("major-faults",), readme=True),
                  Row("mmap_lock taken", MMAP_LOCK, "/major fault", over=("major-faults",),
                      published="-71%", target=Target("ratio", "<=", 0.29)),
-                 Row("major faults", ("major-faults",), "/s", per=5, better="more"),
-                 Row("rounds", ("rounds",), "/s", per=5, better="more")), count=MMAP_LOCK),
+                 Row("major faults", ("major-faults",), "/s", per=2, better="more"),
+                 Row("rounds", ("rounds",), "/s", per=2, better="more")), count=MMAP_LOCK),
     Workload("fault-swapin-disk", "fault", "two",
-             "slow_disk 200 128 fault_swapin -S {disk} -s 32 -T 5 -c 0", (
+             "slow_disk 200 128 fault_swapin -S {disk} -s 32 -T 2 -c 0", (
                  Row("retries", ("retries-per-swapin",), "/swap-in", readme=True),
                  Row("mmap_lock taken", MMAP_LOCK, "/swap-in", over=("swap-ins",)),
-                 Row("swap-ins", ("swap-ins",), "/s", per=5, better="more")), count=MMAP_LOCK),
-    Workload("fault-swapin-zram", "fault", "two", "fault_swapin -S /dev/zram0 -s 32 -T 5", (
+                 Row("swap-ins", ("swap-ins",), "/s", per=2, better="more")), count=MMAP_LOCK),
+    Workload("fault-swapin-zram", "fault", "two", "fault_swapin -S /dev/zram0 -s 32 -T 2", (
         Row("retries", ("retries-per-swapin",), "/swap-in"),
-        Row("swap-ins", ("swap-ins",), "/s", per=5, better="more")), seconds=600),
+        Row("swap-ins", ("swap-ins",), "/s", per=2, better="more")), seconds=600),
 )
 
 
@@ -252,8 +252,8 @@ def _looked_up(name, options, **other):
 
 
 MREMAP = (
-    Workload("bigheap", "mremap", "one", "stress-ng --bigheap 1 --bigheap-ops 4000", (
-        Row("instructions", ("ns",), "/realloc()", per=4000, target=Target("ratio", "<=", 1.03),
+    Workload("bigheap", "mremap", "one", "stress-ng --bigheap 1 --bigheap-ops 2000", (
+        Row("instructions", ("ns",), "/realloc()", per=2000, target=Target("ratio", "<=", 1.03),
             published="143,857 to 81,503 calls/s when it regressed"),), warm=1),
     *(_move(f"move-{kib >> 2}", "one", f"-s {kib} -n 20", curve="move", x=kib >> 2,
             x_unit="pages moved", quick=kib == 256) for kib in SIZES),
