@@ -469,7 +469,8 @@ class Text(unittest.TestCase):
         def ratio(value, said="less"):
             return figures.ratio({"ratio": value, "verdict": said})
         for value, text in ((0.892, "-10.8%"), (1.002, "+0.2%"), (1.0001, "+0.010%"),
-                            (1.0, "the same"), (0.00079, "1/1,266"), (3.0, "3x"), (0.0, "0"),
+                            (1.0, "the same"), (0.00079, "1/1,266"), (1 / 30020, "1/30,020"), (0.0123, "1/81.3"), (3.0, "3x"),
+                            (12345.6, "12,346x"), (0.0, "0"),
                             (None, "-")):
             self.assertEqual(ratio(value), text)
 

@@ -133,7 +133,11 @@ def ratio(row):
     if 0.5 < value < 2:
         return f"{100 * (value - 1):+.1f}%" if abs(value - 1) >= 0.0005 else \
                f"{100 * (value - 1):+.3f}%"
-    return "0" if not value else f"1/{1 / value:,.4g}" if value < 1 else f"{value:,.4g}x"
+    if not value:
+        return "0"
+    factor = max(value, 1 / value)
+    digits = f"{factor:,.0f}" if factor >= 1000 else f"{factor:.4g}"
+    return f"1/{digits}" if value < 1 else f"{digits}x"
 
 
 def spread(row):

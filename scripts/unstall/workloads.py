@@ -294,7 +294,7 @@ PROFILES = {
         (("move_pages -> walk -> interval tree",
           ("move_pages|do_pages_move", "rmap_walk_ksm", "anon_vma_interval_tree_iter_.*")),
          ("move_pages -> walk", ("move_pages|do_pages_move", "rmap_walk_ksm")),
-         ("move_pages", ("do_pages_move",))),
+         ("move_pages", ("move_pages|do_pages_move",))),
         ("pgmigrate_success", "pgmigrate_fail")),
     "fault": Profile(
         ("fault-thrash", "fault-swapin-disk"),
