@@ -82,7 +82,7 @@ class Table(unittest.TestCase):
 
 class Selection(unittest.TestCase):
 
-    def names(self, words, quick=False, topics=("lru", "ksm", "mremap", "fault")):
+    def names(self, words, quick=False, topics=("lru", "ksm", "mremap", "fault", "reloc")):
         return [w.name for w in bench.select(words, topics, quick)]
 
     def test_all_by_default(self):

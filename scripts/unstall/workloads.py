@@ -264,7 +264,38 @@ MREMAP = (
     _looked_up("lookups-arm64-order-9", "-o 9"),
 )
 
-ALL = LRU + KSM + FAULT + MREMAP
+# ----------------------------------------------------------------------- reloc
+
+def _relocate(name, options, ratio=None, merges=True, **other):
+    """A move next to a page that it merges with, and the mappings that there are then."""
+    readme = other.pop("readme", False)
+    target = Target("ratio", "<=", ratio) if ratio else None
+    return Workload(name, "reloc", "one", f"relocate_moves {options}", (
+        Row("instructions, least", ("least-ns-per-move",), "/move", target=target, readme=readme),
+        Row("mappings", ("vmas",), "", target=_at_most(1) if merges else None, readme=readme)),
+                    **other)
+
+
+def _relocate_pages(pages, ratio=None, **other):
+    return _relocate(f"relocate-{pages}", f"-m merge -p {pages}", ratio, curve="relocate", x=pages,
+                     x_unit="pages moved and relocated", **other)
+
+
+RELOC = (
+    _relocate_pages(1, readme=True),
+    _relocate_pages(8),
+    _relocate_pages(64, 2.2, quick=True, readme=True),
+    _relocate_pages(512, 5, readme=True),
+    _relocate("relocate-1-lonely", "-m merge -p 1 -l", 1.03),
+    _relocate("relocate-1-never", "-m never -p 1", 1.005, merges=False),
+    _relocate("relocate-1024-tables", "-m merge -p 1024 -c"),
+    _relocate("relocate-1024-thp", "-m merge -p 1024 -c -H"),
+    Workload("compact-heap", "reloc", "one", "compact_heap -m merge", (
+        Row("mappings after eight compactions", ("vmas",), "", target=_at_most(1), readme=True),
+        *(Row(f"mappings after {n}", (f"vmas-after-round-{n}",), "") for n in (1, 2, 4)))),
+)
+
+ALL = LRU + KSM + FAULT + MREMAP + RELOC
 
 PROJECTIONS = tuple(
     Projection(f"populate-{pages}", (f"populate-{pages}", "instructions"),
@@ -312,6 +343,17 @@ PROFILES = {
         ("bigheap", "move-4096"),
         ("tlb:tlb_flush", "kmem:mm_page_alloc"),
         (("mremap -> page tables", ("mremap", "move_page_tables|move_ptes")),
+         ("mremap", ("mremap",)),
+         ("page fault", ("handle_mm_fault",))),
+        ("pgfault",)),
+    "reloc": Profile(
+        ("relocate-64", "compact-heap"),
+        ("mremap:mremap_relocate", "tlb:tlb_flush", "kmem:mm_page_alloc"),
+        (("mremap -> relocation -> folio lock",
+          ("mremap", "mremap_relocate_page_tables", "folio_.*lock.*")),
+         ("mremap -> relocation", ("mremap", "mremap_relocate_page_tables")),
+         ("mremap -> survey", ("mremap", "mremap_relocate_prepare")),
+         ("mremap -> page tables", ("mremap", "move_page_tables|move_ptes")),
          ("mremap", ("mremap",)),
          ("page fault", ("handle_mm_fault",))),
         ("pgfault",)),
