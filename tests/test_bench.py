@@ -508,6 +508,14 @@ class Report(unittest.TestCase):
         self.assertEqual(new, figures.readme_with(new, recorded()))
         self.assertTrue(new.startswith("above\n\n") and new.endswith("\n\nbelow\n"))
 
+    def test_spread_of_instructions_and_of_counts_stand_apart(self):
+        def row(name, figure, spread):
+            return {"workload": name, "row": figure, "spread %": spread, "readme": True}
+        rows = [row("a", "instructions, least", [0.1, 0.3]), row("b", "lock round trips", [0, 200])]
+        self.assertEqual(figures.most_spread({"rows": rows}), "differ by at most 0.30% in "
+                         "instructions (a) and by at most 200.00% in counts (b)")
+        self.assertIn("one of each", figures.most_spread({"rows": [row("a", "x", [None, None])]}))
+
     def test_readme_without_markers(self):
         self.assertIsNone(figures.readme_with("nothing", recorded()))
 
