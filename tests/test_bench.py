@@ -141,14 +141,16 @@ class Configs(unittest.TestCase):
             (Path(temp) / "mm" / "Kconfig").write_text("config KSM\n\tbool\nmenuconfig DAMON\n")
             (Path(temp) / "Kconfig.debug").write_text("config  DEBUG_X\n")
             (Path(temp) / "notes").write_text("config NONE\n")
-            self.assertEqual(bench.symbols(temp), {"KSM", "DAMON", "DEBUG_X"})
+            self.assertEqual(set(bench.options(temp)), {"KSM", "DAMON", "DEBUG_X"})
 
     def test_what_our_options_select_is_ours(self):
-        with tempfile.TemporaryDirectory() as temp:
+        other = "config OTHER\n\tselect THING\n"
+        with tempfile.TemporaryDirectory() as base, tempfile.TemporaryDirectory() as temp:
+            (Path(base) / "Kconfig").write_text(other)
             (Path(temp) / "Kconfig").write_text(
-                "config OURS\n\tbool\n\tselect TREE\n\tselect LIST if X\n"
-                "config OTHER\n\tselect THING\n")
-            self.assertEqual(bench.selected(temp, {"OURS"}), {"TREE", "LIST"})
+                "config OURS\n\tbool\n\tselect TREE\n\tselect LIST if X\n" + other)
+            self.assertEqual(bench.options(temp)["OURS"], {"TREE", "LIST"})
+            self.assertEqual(bench.own_options(base, temp), {"OURS", "TREE", "LIST"})
 
     def test_a_bench_of_unlike_configs_is_refused(self):
         with tempfile.TemporaryDirectory() as temp, mock.patch.object(common, "say"):
@@ -160,7 +162,8 @@ class Configs(unittest.TestCase):
                 (tree / "Kconfig").write_text("config A\n")
                 built[variant] = bench.kernels.Kernel(tree, vm.ARCHES["x86_64"])
             with self.assertRaisesRegex(common.CannotRun, "CONFIG_A=m"):
-                bench.check_configs(built)
+                bench.check_configs(built, bench.own_options(
+                    *(built[v].tree for v in bench.VARIANTS)))
 
 
 class Clock:

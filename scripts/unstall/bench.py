@@ -81,25 +81,25 @@ def build(variant, arch):
     return targets.build_kernel(kernels.Kernel(path, vm.ARCHES[arch], topics=names), variant)
 
 
-def symbols(tree):
-    """The options that a tree's Kconfig files know."""
-    done = subprocess.run(["grep", "-rhsE", "--include=Kconfig*", r"^\s*(menu)?config\s", tree],
-                          text=True, capture_output=True, check=False)
-    return set(re.findall(r"config\s+(\w+)", done.stdout))
-
-
-def selected(tree, names):
-    """The options that the named ones select, which then are as new as these."""
+def options(tree):
+    """The options that a tree's Kconfig files know, and which others each of them selects."""
     lines = r"^\s*(menu)?config\s|^\s+select\s"
     done = subprocess.run(["grep", "-rhsE", "--include=Kconfig*", lines, tree],
                           text=True, capture_output=True, check=False)
-    found, inside = set(), False
+    found, selects = {}, set()
     for word, name in re.findall(r"^\s*(config|menuconfig|select)\s+(\w+)", done.stdout, re.M):
-        if word != "select":
-            inside = name in names
-        elif inside:
-            found.add(name)
+        if word == "select":
+            selects.add(name)
+        else:
+            selects = found.setdefault(name, set())
     return found
+
+
+def own_options(base, ours):
+    """The options that only our tree knows, and what they select, which then is as new."""
+    known = options(ours)
+    new = known.keys() - options(base).keys()
+    return new.union(*(known[name] for name in new))
 
 
 def config_difference(base, ours, own):
@@ -111,11 +111,9 @@ def config_difference(base, ours, own):
     return diff, alien
 
 
-def check_configs(built):
+def check_configs(built, own):
     """Prints what differs between the configs of both kernels; only our options may."""
     texts = [(built[v].out / ".config").read_text() for v in VARIANTS]
-    own = symbols(built["ours"].tree) - symbols(built["base"].tree)
-    own |= selected(built["ours"].tree, own)
     diff, alien = config_difference(*texts, own)
     common.say(f"  config {built['ours'].arch.name}: " +
                ("both are the same" if not diff else

@@ -81,7 +81,7 @@ def help_is_complete():
 
 def results_are_in_readme():
     """README's table is what the committed results of the newest base give."""
-    path = ROOT / "Documentation" / "results" / f"{common.base_name()}.json"
+    path = figures.kept_file(ROOT)
     if not path.exists():
         return f"there is no {path.relative_to(ROOT)}; 'make bench bench-keep' makes it"
     text = (ROOT / "README").read_text()

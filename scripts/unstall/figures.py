@@ -7,7 +7,7 @@ no difference, whatever its sign; a single run has no spread and gets no verdict
 
 import textwrap
 
-from . import bench, project, workloads
+from . import bench, common, project, workloads
 
 SAME = "no difference"
 ONE_RUN = "one run"
@@ -230,6 +230,11 @@ METHOD = ("Instructions are nanoseconds of a guest under QEMU's -icount shift=0,
 
 
 # --------------------------------------------------------------------- README
+
+def kept_file(root):
+    """The committed results of the base, below the repository's folder."""
+    return root / "Documentation" / "results" / f"{common.base_name()}.json"
+
 
 BEGIN, END = ".. results: begin", ".. results: end"
 README_HEADINGS = ("workload", "figure", "base", "ours", "ours/base", "target")

@@ -75,10 +75,14 @@ def environment(kernel=None):
     return env
 
 
+def compiler(cc):
+    """A compiler as make's CC, by way of ccache where that is installed."""
+    return f"ccache {cc}" if shutil.which("ccache") else cc
+
+
 def make_command(kernel, *targets):
-    compiler = f"ccache {kernel.arch.cc}" if shutil.which("ccache") else kernel.arch.cc
     return ["make", "-C", str(kernel.tree), f"O={kernel.out.name}", f"-j{os.cpu_count()}",
-            f"CC={compiler}", *targets]
+            f"CC={compiler(kernel.arch.cc)}", *targets]
 
 
 def wanted_lines(fragments):

@@ -54,9 +54,8 @@ def mutate(farm, patch):
 
 def build(farm):
     """Compiles the tests without warnings; returns None, or what the compiler says."""
-    compiler = "ccache gcc" if shutil.which("ccache") else "gcc"
     done = subprocess.run(["make", "-s", "-C", farm / FOLDER, f"-j{os.cpu_count()}",
-                           f"CC={compiler}", "EXTRA_CFLAGS=-Werror"], text=True, errors="replace",
+                           f"CC={kernels.compiler('gcc')}", "EXTRA_CFLAGS=-Werror"], text=True, errors="replace",
                           env=kernels.environment(), stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, check=False)
     return f"does not build:\n{done.stdout.strip()}" if done.returncode else None
