@@ -55,13 +55,9 @@ static bool is_intact(const struct heap *h)
 static void choose_spaces(struct heap *h, long rounds)
 {
 	size_t young = h->pages * h->page, old = young / 2 * (rounds + 1);
-	char *area = mmap(PLACE, young + old + 2 * h->page, PROT_NONE,
-			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	char *hole = find_hole(young + old + 2 * h->page);
 
-	if (area == MAP_FAILED)
-		die("mmap");
-	munmap(area, young + old + 2 * h->page);
-	h->young = area + h->page;
+	h->young = hole + h->page;
 	h->old = h->young + young + h->page;
 }
 

@@ -33,19 +33,14 @@ struct plan {
 static void choose_places(struct plan *p, bool congruent)
 {
 	size_t pmd = p->page * PMD_PAGES, span = (p->len + 3 * pmd) & -pmd;
-	char *area = mmap(PLACE, 3 * span, PROT_NONE,
-			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	char *hole = find_hole(3 * span);
 
-	if (area == MAP_FAILED)
-		die("mmap");
-	p->from = (char *)(((uintptr_t)area + 2 * pmd - 1) & -pmd);
+	p->from = (char *)(((uintptr_t)hole + 2 * pmd - 1) & -pmd);
 	p->to = p->from + span;
 	if (!congruent) {
 		p->from += SOME_PAGES * p->page;
 		p->to += (SOME_PAGES / 2) * p->page;
 	}
-	/* Not a neighbour: a hole. */
-	munmap(area, 3 * span);
 }
 
 static void map_written(struct plan *p, char *addr, size_t len)

@@ -115,6 +115,18 @@ static int count_vmas(const char *addr, size_t len)
 	return nr;
 }
 
+/* A place where so much can be mapped, and where nothing is. */
+static char *find_hole(size_t len)
+{
+	char *area = mmap(PLACE, len, PROT_NONE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (area == MAP_FAILED)
+		die("mmap");
+	munmap(area, len);
+	return area;
+}
+
 static void map_at(char *addr, size_t len)
 {
 	if (mmap(addr, len, PROT_READ | PROT_WRITE,

@@ -145,18 +145,11 @@ struct env {
  * Files
  */
 
+/* The first line of a file. */
 static bool read_text(const char *path, char *text, size_t size)
 {
-	int fd = open(path, O_RDONLY);
-	ssize_t len;
-
-	if (fd < 0)
+	if (!read_file(path, text, size))
 		return false;
-	len = read(fd, text, size - 1);
-	close(fd);
-	if (len < 0)
-		return false;
-	text[len] = '\0';
 	text[strcspn(text, "\n")] = '\0';
 	return true;
 }
