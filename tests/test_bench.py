@@ -108,10 +108,33 @@ class Selection(unittest.TestCase):
         self.assertLessEqual(len(bench.Plan(chosen, 2).jobs()), 8)
 
     def test_all_is_measured_once_before_anything_is_repeated(self):
-        jobs = bench.Plan(bench.select(["ksm", "lru"], ("lru", "ksm")), 2).jobs()
+        jobs = bench.Plan(bench.select(["ksm-counts", "populate-1"], ("lru", "ksm")), 2).jobs()
         self.assertEqual([j.repetition for j in jobs], [1] * 4 + [2] * 4)
         self.assertEqual({(j.guest, j.variant) for j in jobs[:4]},
                          {(g, v) for g in ("one", "nodes") for v in bench.VARIANTS})
+
+    def on_machine(self, words, works):
+        plan = bench.Plan(bench.select(words, ("lru", "mremap")), 1)
+        kernels = {"x86_64": {"base": mock.Mock(arch=vm.ARCHES["x86_64"])}}
+        with mock.patch.object(vm, "kvm_works", return_value=works):
+            return bench.on_this_machine(plan, kernels)
+
+    def test_wall_time_is_left_out_without_kvm_and_that_is_said(self):
+        plan, notes = self.on_machine(["bigheap", "bigheap-wall"], works=False)
+        self.assertEqual([w.name for w in plan.workloads], ["bigheap"])
+        self.assertEqual(notes, [bench.NO_KVM])
+        plan, notes = self.on_machine(["bigheap", "bigheap-wall"], works=True)
+        self.assertEqual(([w.name for w in plan.workloads], notes),
+                         (["bigheap", "bigheap-wall"], []))
+
+    def test_nothing_but_wall_time_without_kvm_is_refused(self):
+        with self.assertRaisesRegex(common.CannotRun, "No wall time"):
+            self.on_machine(["bigheap-wall"], works=False)
+
+    def test_no_probe_where_nobody_wants_kvm(self):
+        with mock.patch.object(vm, "kvm_works") as probe:
+            bench.on_this_machine(bench.Plan(bench.select(["bigheap"], ("mremap",)), 1), {})
+        probe.assert_not_called()
 
 
 class Configs(unittest.TestCase):
@@ -188,7 +211,7 @@ class Running(unittest.TestCase):
         self.lines = mock.Mock()
         self.ticker = progress.Ticker(self.lines, tty=False, interval=0, clock=self.clock)
         kernel = mock.Mock(arch=vm.ARCHES["x86_64"], image=Path("/image"), modules=None)
-        self.built = {"x86_64": {"base": kernel, "ours": kernel}}
+        self.built = dict.fromkeys(("x86_64", "x86_64-many"), {"base": kernel, "ours": kernel})
         for patch in (mock.patch.object(bench, "program_path", lambda k: "/programs"),
                       mock.patch.object(measuring.vm, "guest_program", lambda n, a: "/measure"),
                       mock.patch.object(vm, "boot_and_run", self.boot)):
@@ -220,6 +243,11 @@ class Running(unittest.TestCase):
         self.assertTrue(all(boot.icount for boot, _ in self.booted))
         self.assertEqual((len(runs), notes), (4, []))
         self.assertEqual(runs[0]["workloads"]["a"], {"figures": {"ns": 5}})
+
+    def test_a_guest_of_wall_time_counts_no_instructions(self):
+        self.bench(1, [one("a", "parallel"), one("b", "kvm")])
+        self.assertEqual([(boot.icount, boot.accel, boot.smp) for boot, _ in self.booted],
+                         [(False, "tcg", 16)] * 2 + [(False, "kvm", 1)] * 2)
 
     def test_no_path_of_this_machine_is_kept(self):
         runs, _ = self.bench(1)
@@ -398,12 +426,46 @@ class Verdicts(unittest.TestCase):
         self.assertEqual((found["base"], found["ours"]), (5, 3.5))
 
 
+class Flat(unittest.TestCase):
+    """What a curve's largest figure is of its least."""
+
+    bound = workloads.Flatness("c", "instructions", workloads.Target("ours", "<=", 2))
+
+    def row(self, *figures_by_x):
+        chosen = [one(f"w{x}", curve="c", x=x) for x in range(1, len(figures_by_x) + 1)]
+        runs = [{"variant": v, "workloads": {
+            w.name: {"figures": {"ns": f[n]}} for w, f in zip(chosen, figures_by_x)}}
+            for n, v in enumerate(bench.VARIANTS)]
+        return figures.flat_row(runs, chosen, self.bound)
+
+    def test_most_divided_by_least(self):
+        found = self.row((10, 5), (90, 6), (30, 9))
+        self.assertEqual((found["base"], found["ours"], found["met"]), (9, 1.8, True))
+        self.assertEqual(found["row"], "instructions, most / least of 1 to 3")
+        self.assertFalse(self.row((10, 5), (10, 11))["met"])
+
+    def test_one_point_is_no_curve(self):
+        self.assertIsNone(self.row((10, 5)))
+
+    def test_every_bound_has_a_curve(self):
+        for flatness in workloads.FLATNESS:
+            points = [w for w in workloads.ALL if w.curve == flatness.curve
+                      and flatness.row in [r.name for r in w.rows]]
+            self.assertGreater(len(points), 1, flatness.curve)
+
+    def test_rows_keep_the_order_of_topics(self):
+        chosen = bench.select([], ("lru", "ksm", "mremap"))
+        topics = [r["topic"] for r in figures.rows([], chosen)]
+        self.assertEqual(topics, sorted(topics, key=("lru", "ksm", "mremap").index))
+        self.assertEqual(len(topics), sum(len(w.rows) for w in chosen) + len(workloads.FLATNESS))
+
+
 class Projections(unittest.TestCase):
     """A closed network of one lock and a think time."""
 
     def rows(self, total, held):
         def row(name, figures_of):
-            return {"workload": name, "row": "x", "unit": "", "base": figures_of[0],
+            return {"workload": name, "row": "x", "curve": "", "unit": "", "base": figures_of[0],
                     "ours": figures_of[1]}
         return [row("all", total), row("lock", held)]
 
@@ -441,6 +503,17 @@ class Projections(unittest.TestCase):
     def test_a_hold_that_is_noise_is_none(self):
         found, = self.project((1000, 1000), (100, -2))
         self.assertEqual((found["ours"]["held"], found["ours"]["limit"]), (0, None))
+
+    def test_a_measured_curve_stands_beside(self):
+        rows = self.rows((1000, 500), (100, 0)) + [
+            {"workload": f"par-{x}", "row": "wall", "curve": "par", "x": x, "base": b, "ours": o}
+            for x, b, o in ((2, 60, 25), (1, 100, 50), (4, None, None))]
+        table = (workloads.Projection("p", ("all", "x"), ("lock", "x"), ("par", "wall")),)
+        found, = project.projections(rows, table)
+        self.assertEqual(found["measured"], [(1, 1, 2), (2, 100 / 60, 4)])
+        self.assertEqual(list(figures.checked_cells(found))[1], ("2", "1.98", "1.67", "4.00", "4.00"))
+        self.assertIn(project.CHECK, figures.checked([found]))
+        self.assertEqual(self.project((1000, 500), (100, 0))[0]["measured"], [])
 
     def test_a_row_that_was_not_measured(self):
         self.assertEqual(self.project((None, None), (100, 0)), [])
@@ -555,6 +628,13 @@ class Report(unittest.TestCase):
         rows = [r for r in recorded()["rows"] if r["topic"] == "lru"]
         self.assertEqual([c["x"] for c in page.curves(rows)], [[1, 4, 16, 30, 31, 64, 512]] * 2)
         self.assertEqual(len(page.bar_chart(rows)[0]["bars"]), len(rows))
+
+    def test_rows_of_one_workload_are_a_curve(self):
+        heap, = figures.find(["compact-heap"])
+        runs = [{"variant": v, "workloads": {"compact-heap": {"figures": {
+            f"vmas-after-round-{n}": n for n in range(1, 9)}}}} for v in bench.VARIANTS]
+        found, = page.curves(figures.rows(runs, [heap]))
+        self.assertEqual((found["x"], found["y unit"]), (list(range(1, 9)), "mappings"))
 
     def test_two_workloads_make_no_curve(self):
         rows = [r for r in recorded()["rows"] if r["curve"] == "populate"][:4]

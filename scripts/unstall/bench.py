@@ -12,7 +12,7 @@ import os
 import re
 import subprocess
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from . import common, kernel as kernels, measuring, progress, targets, vm, workloads
@@ -23,7 +23,14 @@ LIMIT = 45 * 60         # seconds, for all boots
 QUICK = 285             # seconds within which repetitions are begun in a quick bench
 GUESS = 60              # seconds of a boot of which nothing is known
 APPEND = "kunit.enable=0"
+NO_KVM = "No wall time under KVM: no kernel boots under it on this machine."
 NOT_OURS = ("ACCEL", "ARCH", "DEBUG", "MEM", "NUMA", "SMP")     # the table says them
+
+
+def kernel_name(guest):
+    """What kernel a guest of the table boots, in words: its architecture, and if it is wide."""
+    how = workloads.GUESTS[guest]
+    return f"{how.arch}-many" if how.smp > kernels.FEW else how.arch
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,10 @@ class Plan:
 
     def arches(self):
         return tuple(dict.fromkeys(workloads.GUESTS[g].arch for g in self.guests()))
+
+    def kernels(self):
+        """The kernels that the guests need: one of each variant for each name."""
+        return tuple(dict.fromkeys(kernel_name(g) for g in self.guests()))
 
     def of_guest(self, guest):
         return tuple(w for w in self.workloads if w.guest == guest)
@@ -73,12 +84,28 @@ def select(words, topics, quick=False, table=workloads.ALL):
     return tuple(chosen)
 
 
+def on_this_machine(plan, built):
+    """The plan without what this machine cannot run, and notes that say so."""
+    needs = tuple(w for w in plan.workloads if workloads.GUESTS[w.guest].accel == "kvm")
+    if not needs:
+        return plan, []
+    kernel = built[kernel_name(needs[0].guest)]["base"]
+    if vm.kvm_works(vm.Boot(kernel.image, kernel.arch)):
+        return plan, []
+    left = tuple(w for w in plan.workloads if w not in needs)
+    if not left:
+        raise CannotRun(NO_KVM)
+    return replace(plan, workloads=left), [NO_KVM]
+
+
 # --------------------------------------------------------------- both kernels
 
-def build(variant, arch):
-    """The kernel of a variant for an architecture, whatever ARCH= says."""
+def build(variant, name):
+    """The kernel of a variant that kernel_name() names, whatever ARCH= and SMP= say."""
+    arch, *many = name.split("-")
     path, names = targets.tree(variant)
-    return targets.build_kernel(kernels.Kernel(path, vm.ARCHES[arch], topics=names), variant)
+    return targets.build_kernel(kernels.Kernel(path, vm.ARCHES[arch], topics=names,
+                                               many=bool(many)), variant)
 
 
 def options(tree):
@@ -115,7 +142,7 @@ def check_configs(built, own):
     """Prints what differs between the configs of both kernels; only our options may."""
     texts = [(built[v].out / ".config").read_text() for v in VARIANTS]
     diff, alien = config_difference(*texts, own)
-    common.say(f"  config {built['ours'].arch.name}: " +
+    common.say(f"  config {built['ours'].flavour}: " +
                ("both are the same" if not diff else
                 "they differ in options of the series, and what they select:"
                 if not alien else "they differ:"))
@@ -244,9 +271,11 @@ def outcome(step, why):
 def boot_kernel(plan, job, built, folder, bar):
     """One boot: the outcome of each workload, and QEMU's command line."""
     guest = workloads.GUESTS[job.guest]
-    kernel, ours = built[guest.arch][job.variant], built[guest.arch]["ours"]
+    both = built[kernel_name(job.guest)]
+    kernel, ours = both[job.variant], both["ours"]
     chosen = plan.of_guest(job.guest)
-    boot = measuring.boot(kernel, smp=guest.smp, numa=guest.numa, mem=guest.mem, append=APPEND)
+    boot = measuring.boot(kernel, smp=guest.smp, numa=guest.numa, mem=guest.mem, append=APPEND,
+                          icount=guest.icount, accel=guest.accel)
     boot.programs = measuring.static_programs(ours, [w.command for w in chosen])
     folder = folder / str(job).replace(" ", "-")
     bar.start(job)

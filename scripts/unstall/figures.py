@@ -77,13 +77,17 @@ def target_text(target):
 
 def one_row(runs, workload, row):
     """A row of the report, as it stands in results.json."""
-    base, ours = (values(runs, workload, row, v) for v in bench.VARIANTS)
+    return judged(workload, row, *(values(runs, workload, row, v) for v in bench.VARIANTS))
+
+
+def judged(workload, row, base, ours):
+    """A row from its figure in each run of both kernels."""
     said = verdict(base, ours)
     known = said != MISSING
     return {"workload": workload.name, "topic": workload.topic, "guest": workload.guest,
             "command": workload.command, "row": row.name, "unit": row.unit, "better": row.better,
             "published": row.published, "readme": row.readme, "curve": workload.curve,
-            "x": workload.x, "x unit": workload.x_unit,
+            "x": workload.x if row.x is None else row.x, "x unit": workload.x_unit,
             "base": mean(base) if known else None, "ours": mean(ours) if known else None,
             "ratio": mean(ours) / mean(base) if known and mean(base) else None,
             "runs": [len(base), len(ours)],
@@ -92,8 +96,27 @@ def one_row(runs, workload, row):
             "met": is_met(row.target, base, ours, said)}
 
 
+def flat_row(runs, chosen, flatness):
+    """The largest figure of a curve divided by its least, in each run; None if it was not asked for."""
+    points = [(w, r) for w in chosen if w.curve == flatness.curve
+              for r in w.rows if r.name == flatness.row]
+    if len(points) < 2:
+        return None
+    both = [[max(run) / min(run) for run in zip(*(values(runs, w, r, v) for w, r in points))]
+            for v in bench.VARIANTS]
+    xs = [w.x for w, _ in points]
+    first = points[0][0]
+    row = workloads.Row(f"{flatness.row}, most / least of {min(xs):,.0f} to {max(xs):,.0f}", (), "",
+                        target=flatness.target)
+    return judged(workloads.Workload(flatness.curve, first.topic, first.guest, "", ()), row, *both)
+
+
 def rows(runs, chosen):
-    return [one_row(runs, w, r) for w in chosen for r in w.rows]
+    """All rows, and those that come from several workloads, with their topic."""
+    found = [one_row(runs, w, r) for w in chosen for r in w.rows]
+    flat = [r for r in (flat_row(runs, chosen, f) for f in workloads.FLATNESS) if r]
+    order = list(dict.fromkeys(w.topic for w in chosen))
+    return sorted(found + flat, key=lambda r: order.index(r["topic"]))
 
 
 def not_measured(runs):
@@ -221,7 +244,30 @@ def projected(some):
     lines = ["| " + " | ".join(cells) + " |" for cells in (PROJECTED, *projected_cells(some))]
     lines.insert(1, "|---|---|" + "---:|" * (len(PROJECTED) - 2))
     return ["## Projected to more CPUs: throughput, the base on one CPU is 1", "\n".join(lines),
-            "\n".join(f"* {text}" for text in project.ASSUMPTIONS)]
+            "\n".join(f"* {text}" for text in project.ASSUMPTIONS), *checked(some)]
+
+
+CHECKED = ("vCPUs", "base, projected", "base, measured", "ours, projected", "ours, measured")
+
+
+def checked_cells(p):
+    """A line for each number of CPUs that was measured, in the order of CHECKED."""
+    for n, *both in p["measured"]:
+        at = p["cpus"].index(n)
+        yield (str(n), *(f"{y:,.2f}" for variant, measured in zip(bench.VARIANTS, both)
+                         for y in (p[variant]["throughput"][at], measured)))
+
+
+def checked(some):
+    """The projections that a measured curve stands beside, as Markdown."""
+    out = []
+    for p in some:
+        if p["measured"]:
+            lines = ["| " + " | ".join(cells) + " |" for cells in (CHECKED, *checked_cells(p))]
+            lines.insert(1, "|" + "---:|" * len(CHECKED))
+            out += [f"### {p['name']}: projected and measured", "\n".join(lines),
+                    project.CHECK]
+    return out
 
 
 METHOD = ("Instructions are nanoseconds of a guest under QEMU's -icount shift=0,sleep=off. "

@@ -21,6 +21,7 @@ from . import common, progress, vm
 from .common import CannotRun, Failed
 
 CONFIGS = common.ROOT / "configs"
+FEW = 2                         # CPUs that the lean guest has
 DISK_NEEDED = 3 << 30           # bytes, for one kernel's objects
 
 
@@ -32,11 +33,14 @@ class Kernel:
     debug: bool = False
     topics: tuple = ()          # whose KUnit suites are built in; none on the base
     folder: str = ""            # of its objects, where one tree has several kernels
+    many: bool = False          # CPUs: more than FEW
 
     @property
     def flavour(self):
-        return ("debug" if self.debug else "guest") + \
-               ("" if self.arch.name == "x86_64" else f"-{self.arch.name}")
+        words = ["debug" if self.debug else "guest"]
+        if self.arch.name != "x86_64":
+            words.append(self.arch.name)
+        return "-".join(words + ["many"] * self.many)
 
     @property
     def out(self):
@@ -53,7 +57,7 @@ class Kernel:
         return folder if folder.is_dir() else None
 
     def fragments(self):
-        names = ["guest", self.arch.name] + (["debug"] if self.debug else [])
+        names = ["guest", self.arch.name] + ["debug"] * self.debug + ["many"] * self.many
         files = [CONFIGS / f"{n}.config" for n in names]
         files += [CONFIGS / "topics" / f"{t}.config" for t in self.topics]
         return [f for f in files if f.exists()]

@@ -87,7 +87,8 @@ def curves(rows):
         if len(some) < 3:
             continue
         some = sorted(some, key=lambda r: r["x"])
-        unit = f"{name} {some[0]['unit']}"
+        units = {r["unit"] for r in some}
+        unit = f"{name} {units.pop()}" if len(units) == 1 else name
         found.append({"x": [r["x"] for r in some], "base": [r["base"] for r in some],
                       "ours": [r["ours"] for r in some], "x unit": some[0]["x unit"],
                       "y unit": unit, "title": f"{unit} by {some[0]['x unit']}"})
@@ -145,7 +146,8 @@ def method(results):
             "Guest 'two' has two CPUs, which take turns in one thread of QEMU's: that shows "
             "counts, waits and orders that need two tasks, and no contention as two real CPUs "
             "have it.",
-            "No wall time was measured.",
+            "Rows of wall time are of guests whose clock is the machine's: 'parallel' has a thread of "
+            "QEMU's for each CPU, 'kvm' runs under KVM.",
             "Published figures are from the reports that the topics answer, and other machines."]
     out = ["<h2>How</h2>", items(said), f"<p><code>{escape(results['command'])}</code></p>"]
     out.append("<h2>Kernels</h2>" + items(
@@ -187,7 +189,10 @@ def projection_part(some, drawn):
     return ("<h2>Projection: what the lruvec lock allows on more CPUs</h2>"
             + "".join(figure(projection_chart(p), next(drawn)) for p in some)
             + items(project.ASSUMPTIONS + ("Rows: " + "; ".join(read) + ".",))
-            + plain_table(figures.PROJECTED, figures.projected_cells(some), 2))
+            + plain_table(figures.PROJECTED, figures.projected_cells(some), 2)
+            + "".join(f"<h3>{escape(p['name'])}: projected and measured</h3>"
+                      + plain_table(figures.CHECKED, figures.checked_cells(p), 0)
+                      + f"<p>{escape(project.CHECK)}</p>" for p in some if p["measured"]))
 
 
 def commands(rows):

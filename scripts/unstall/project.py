@@ -24,6 +24,11 @@ ASSUMPTIONS = (
 )
 
 
+CHECK = ("Measured: wall time under multi-threaded TCG, the base on one vCPU is 1. Only up to as many "
+         "vCPUs as the host has CPUs is this a check of the model; beyond, they share the host's, "
+         "and a holder of the lock that does not run makes all others wait.")
+
+
 def throughput(think, held, cpus):
     """Operations per instruction of one CPU's time, for each number of CPUs from 1 on."""
     found, queue = [], 0.0
@@ -43,6 +48,15 @@ def by_name(rows):
     return {(r["workload"], r["row"]): r for r in rows}
 
 
+def measured(known, projection):
+    """(CPUs, base, ours) of a measured curve, as throughput; the base on one CPU is 1."""
+    points = sorted((r["x"], r["base"], r["ours"]) for r in known.values() if projection.measured
+                    and (r["curve"], r["row"]) == projection.measured and r["base"] is not None)
+    if not points or points[0][0] != 1:
+        return []
+    return [(int(x), points[0][1] / base, points[0][1] / ours) for x, base, ours in points]
+
+
 def one(known, projection):
     """Base and ours of one projection, or None where a row was not measured."""
     rows = [known.get(key) for key in (projection.total, projection.held)]
@@ -50,7 +64,8 @@ def one(known, projection):
         return None
     total, held = rows
     found = {"name": projection.name, "rows": [f"{r['workload']}, {r['row']} {r['unit']}"
-                                               for r in rows], "cpus": list(CPUS)}
+                                               for r in rows], "cpus": list(CPUS),
+             "measured": measured(known, projection)}
     one_cpu = total["base"]
     for variant in ("base", "ours"):
         busy = max(0.0, held[variant]) if held[variant] >= 1 else 0.0

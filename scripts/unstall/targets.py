@@ -50,8 +50,8 @@ def is_in(path, topic):
 
 
 def kernel_of(path, names):
-    """The kernel that a tree gives with ARCH= and DEBUG=."""
-    return kernels.Kernel(path, arch(), common.flag("DEBUG"), names)
+    """The kernel that a tree gives with ARCH=, DEBUG= and SMP=."""
+    return kernels.Kernel(path, arch(), common.flag("DEBUG"), names, many=vm.wanted_cpus() > kernels.FEW)
 
 
 def build_kernel(kernel, variant):

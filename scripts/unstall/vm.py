@@ -112,7 +112,7 @@ class Run:
 
 def settings_from_environment(boot):
     """Applies SMP=, MEM=, NUMA= and ACCEL= to a Boot."""
-    boot.smp = common.number("SMP", boot.smp, 1, 64)
+    boot.smp = wanted_cpus(boot.smp)
     boot.mem = common.number("MEM", boot.mem, 512, 1 << 20)
     boot.numa = nodes()
     if boot.numa > 1 and boot.mem // boot.numa < 256:
@@ -128,6 +128,11 @@ def check_settings():
     """Refuses impossible values before somebody has waited for a build."""
     settings_from_environment(Boot(None, None))
     wanted_accelerator()
+
+
+def wanted_cpus(default=2):
+    """SMP=, the number of the guest's CPUs."""
+    return common.number("SMP", default, 1, 64)
 
 
 def nodes():

@@ -19,6 +19,8 @@ class Guest:
     smp: int = 1
     numa: int = 1
     mem: int = 4096     # MiB
+    icount: bool = True     # else its clock is the wall's
+    accel: str = "tcg"
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,15 @@ class Row:
     published: str = ""
     target: Target = None
     readme: bool = False        # one of the rows that README shows
+    x: float = None             # where rows of one workload are a curve
+
+
+@dataclass(frozen=True)
+class Flatness:
+    """A row of its own: the largest figure of a curve divided by its least."""
+    curve: str
+    row: str
+    target: Target
 
 
 @dataclass(frozen=True)
@@ -49,6 +60,7 @@ class Projection:
     name: str
     total: tuple    # workload, row
     held: tuple
+    measured: tuple = ()    # a curve by CPUs, and its row, to check it with
 
 
 @dataclass(frozen=True)
@@ -87,6 +99,10 @@ GUESTS = {
     "nodes": Guest(numa=2),
     "two": Guest(smp=2),
     "arm64": Guest(arch="arm64"),
+    # A thread of QEMU's for each CPU: as parallel as the host is.
+    "parallel": Guest(smp=16, icount=False),
+    # Only where a kernel boots under KVM.
+    "kvm": Guest(icount=False, accel="kvm"),
 }
 
 NO_MORE = Target("ratio", "<=", 1.0)
@@ -99,10 +115,24 @@ LRU_LOCKS = tuple(f"func:{f}" for f in _LOCKERS)
 def _churn(name, options, locks=None, **other):
     """A cycle of mmap() and munmap(): locks and instructions."""
     readme = other.pop("readme", False)
-    return Workload(name, "lru", "one", f"populate_churn {options}", (
+    return Workload(name, "lru", other.pop("guest", "one"), f"populate_churn {options}", (
         Row("lruvec lock round trips", ("locks-per-cycle",), "/cycle",
             target=locks, readme=readme, published=other.pop("published", "")),
         Row("instructions", ("ns-per-cycle",), "/cycle", target=NO_MORE, readme=readme)), **other)
+
+
+def _parallel(cpus):
+    """As many cycles on each number of CPUs, in time that passes."""
+    return Workload(f"parallel-{cpus}", "lru", "parallel",
+                    f"populate_churn -q -P {cpus} -c {64000 // cpus}",
+                    (Row("wall time", ("ns-per-cycle",), "ns/cycle"),),
+                    curve="parallel", x=cpus, x_unit="vCPUs, multi-threaded TCG")
+
+
+def _wall(name, topic, command, key, unit, **other):
+    """A workload in wall time, under KVM."""
+    return Workload(f"{name}-wall", topic, "kvm", command, (
+        Row("wall time", (key,), unit, **other),))
 
 
 def _populate(pages, locks, **other):
@@ -154,6 +184,12 @@ LRU = (
     _churn("locked-1", "-m locked -p 1", NO_MORE, quick=True),
     _churn("locked-16", "-m locked -p 16", NO_MORE),
     _churn("surviving", "-m none -k 1", NO_MORE),
+    _churn("file-1", "-m file -p 1", NO_MORE),
+    _churn("file-16", "-m file -p 16", NO_MORE),
+    _churn("file-31", "-m file -p 31", NO_MORE),
+    _churn("file-512", "-m file -p 512 -c 310", NO_MORE),
+    _churn("mbind-1", "-m mbind -p 1 -c 310", NO_MORE, guest="nodes"),
+    _churn("mbind-16", "-m mbind -p 16 -c 310", NO_MORE, guest="nodes"),
     _churn("tasks-16", "-p 1 -t 16 -c 620", _at_most(0)),
     _churn("tasks-40", "-p 1 -t 40 -c 310"),
     _stress_mremap(1, 2000, quick=True),
@@ -161,6 +197,8 @@ LRU = (
     _stress_mremap(64, 2048),
     _stress_mremap(512, 4096, seconds=600),
     _stress_mremap(1, 2000, "--no-madvise", 1 / 30),
+    *map(_parallel, (1, 2, 4, 8, 16)),
+    _wall("populate-1", "lru", "populate_churn -q -p 1 -c 93000", "ns-per-cycle", "ns/cycle"),
 )
 
 
@@ -182,7 +220,8 @@ def _walk_256(vmas, **other):
 
 
 KSM = (
-    _walk(100, 100),
+    *(_walk(vmas, 100, curve="ksm, 100 sharers", x=vmas, x_unit="VMAs in the anon_vma")
+      for vmas in (100, 1000, 60000)),
     _walk_256(300),
     _walk_256(1000, quick=True, readme=True),
     _walk_256(20000, target=Target("ratio", "<=", 0.001), readme=True,
@@ -195,6 +234,8 @@ KSM = (
                  Row("look-ups", KSM_LOOKUPS, "/move_pages()", target=_at_most(512)),
                  Row("tree steps", KSM_STEPS, "/move_pages()", target=_at_most(512),
                      readme=True)), count=KSM_LOOKUPS + KSM_STEPS, seconds=600),
+    _wall("ksm-20000-256", "ksm", "rmap_benchmark -N -n 20000 -s 256 -i 3 -t ksm --metrics",
+          "ksm-migrate-trigger", "ns/move_pages()"),
 )
 
 
@@ -229,6 +270,7 @@ FAULT = (
     Workload("fault-swapin-zram", "fault", "two", "fault_swapin -S /dev/zram0 -s 32 -T 2", (
         Row("retries", ("retries-per-swapin",), "/swap-in"),
         Row("swap-ins", ("swap-ins",), "/s", per=2, better="more")), seconds=600),
+    _wall("fault-minor", "fault", "fault_minor", "ns-per-anon-fault", "ns/minor fault"),
 )
 
 
@@ -262,6 +304,8 @@ MREMAP = (
       for order in (0, 4, 9)),
     _looked_up("lookups-arm64-order-4", "-o 4", readme=True),
     _looked_up("lookups-arm64-order-9", "-o 9"),
+    _wall("bigheap", "mremap", "stress-ng --bigheap 1 --bigheap-ops 20000", "passed ns",
+          "ns/realloc()", per=20000),
 )
 
 # ----------------------------------------------------------------------- reloc
@@ -281,6 +325,21 @@ def _relocate_pages(pages, ratio=None, **other):
                      x_unit="pages moved and relocated", **other)
 
 
+# Those that Documentation/mm/mremap_relocate.rst names; in the ninth nothing has been
+# mapped yet to merge with when the move happens.
+CASES = range(1, 13)
+
+
+def _merge_cases(mode):
+    """The mappings that each case ends with, and the slab objects of a copy of all."""
+    mappings = (Row(f"mappings, case {n}", (f"vmas-{n}",), "",
+                    target=_at_most(2 if n == 9 and mode == "merge" else 1)) for n in CASES)
+    memory = (Row(f"bytes of {name}", (f"{name}-bytes",), "", target=NO_MORE)
+              for name in ("vm_area_struct", "anon_vma", "anon_vma_chain"))
+    return Workload(f"merge-cases-{mode}", "reloc", "one", f"merge_cases -n 300 -m {mode}",
+                    (Row("mappings, all cases", ("vmas",), "", readme=True), *mappings, *memory))
+
+
 RELOC = (
     _relocate_pages(1, readme=True),
     _relocate_pages(8),
@@ -292,14 +351,24 @@ RELOC = (
     _relocate("relocate-1024-thp", "-m merge -p 1024 -c -H"),
     Workload("compact-heap", "reloc", "one", "compact_heap -m merge", (
         Row("mappings after eight compactions", ("vmas",), "", target=_at_most(1), readme=True),
-        *(Row(f"mappings after {n}", (f"vmas-after-round-{n}",), "") for n in (1, 2, 4)))),
+        *(Row("mappings", (f"vmas-after-round-{n}",), f"after compaction {n}", x=n)
+          for n in range(1, 9))), curve="compact-heap", x_unit="compactions"),
+    _merge_cases("merge"),
+    _merge_cases("always"),
+    _wall("relocate-64", "reloc", "relocate_moves -m merge -p 64", "least-ns-per-move", "ns/move"),
 )
 
 ALL = LRU + KSM + FAULT + MREMAP + RELOC
 
+FLATNESS = (
+    Flatness("ksm, 100 sharers", "instructions", _at_most(2)),
+    Flatness("ksm", "instructions", _at_most(2)),
+)
+
 PROJECTIONS = tuple(
     Projection(f"populate-{pages}", (f"populate-{pages}", "instructions"),
-               (f"held-{pages}", "lruvec lock held")) for pages in (1, 16, 64))
+               (f"held-{pages}", "lruvec lock held"),
+               ("parallel", "wall time") if pages == 1 else ()) for pages in (1, 16, 64))
 
 # An interrupt that a lock holds off is taken where it is let go: time under the
 # lruvec lock is seen in _raw_spin_unlock_irqrestore().

@@ -7,13 +7,17 @@
  *
  *	-m MODE		how the pages come in: populate (MAP_POPULATE, the default),
  *			touch (a write to each), madvise (MADV_POPULATE_WRITE),
- *			locked (MAP_LOCKED), willneed (a write, then MADV_WILLNEED)
- *			or none
+ *			locked (MAP_LOCKED), willneed (a write, then MADV_WILLNEED),
+ *			file (MAP_POPULATE of a shared mapping of a memfd, which is
+ *			emptied after each cycle), mbind (MAP_POPULATE, then moved to
+ *			node 1 by MPOL_MF_MOVE) or none
  *	-p PAGES	in a mapping (1)
  *	-c CYCLES	how often it is mapped and unmapped, counted (3100)
  *	-w CYCLES	the same before, not counted (93)
  *	-t TASKS	that many processes do so in turns, each with a mapping
  *			alive while the others have theirs (1)
+ *	-P CPUS		that many processes do so at the same time, each on a CPU of
+ *			its own, from that of -C on (1)
  *	-k PAGES	after each cycle, touch that many pages that stay (0)
  *	-C CPU		to run on (0)
  *
@@ -24,6 +28,7 @@
  *
  * Tasks take turns by sched_yield() under SCHED_FIFO, so that the order in which
  * they map and unmap is the same each time.  That and the profiler need root.
+ * With -P a cycle's nanoseconds are those that pass, divided by the cycles of all.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -36,6 +41,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -44,12 +50,16 @@
 #define MADV_POPULATE_WRITE 23
 #endif
 
+/* Of linux/mempolicy.h, which is not on every machine. */
+#define MPOL_BIND 2
+#define MPOL_MF_MOVE 2
+
 #define TRACEFS "/sys/kernel/tracing/"
 
-enum mode { POPULATE, TOUCH, MADVISE, LOCKED, WILLNEED, NONE, NR_MODES };
+enum mode { POPULATE, TOUCH, MADVISE, LOCKED, WILLNEED, BY_FILE, MBIND, NONE, NR_MODES };
 
 static const char * const mode_names[NR_MODES] = {
-	"populate", "touch", "madvise", "locked", "willneed", "none",
+	"populate", "touch", "madvise", "locked", "willneed", "file", "mbind", "none",
 };
 
 /*
@@ -66,11 +76,14 @@ static const char * const lock_functions[NR_LOCK_FUNCTIONS] = {
 
 static struct {
 	enum mode mode;
-	long pages, cycles, warmup, tasks, keep, cpu;
+	long pages, cycles, warmup, tasks, cpus, keep, cpu;
 	bool quiet;
-} opt = { .pages = 1, .cycles = 3100, .warmup = 93, .tasks = 1 };
+} opt = { .pages = 1, .cycles = 3100, .warmup = 93, .tasks = 1, .cpus = 1 };
 
 static size_t page_size;
+
+/* What each task maps in the mode file. */
+static int memfd = -1;
 
 /* Each task sends a byte when it is ready, and one when done; it gets one to go on. */
 static int to_main[2], to_tasks[2];
@@ -160,24 +173,55 @@ static void touch(char *p, long pages)
 		p[i * page_size] = 1;
 }
 
-static char *map(void *place, long pages, int flags)
+static char *map_fd(void *place, long pages, int flags, int fd)
 {
-	char *p = mmap(place, pages * page_size, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
+	char *p = mmap(place, pages * page_size, PROT_READ | PROT_WRITE, flags, fd, 0);
 
 	if (p == MAP_FAILED)
 		die("mmap");
 	return p;
 }
 
+static char *map(void *place, long pages, int flags)
+{
+	return map_fd(place, pages, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1);
+}
+
+static void open_file(void)
+{
+	memfd = memfd_create("populate_churn", MFD_CLOEXEC);
+	if (memfd < 0)
+		die("memfd_create");
+}
+
+/* Its pages die with the mapping, as anonymous ones do. */
+static char *map_file(void *place)
+{
+	if (ftruncate(memfd, 0) || ftruncate(memfd, opt.pages * page_size))
+		die("ftruncate");
+	return map_fd(place, opt.pages, MAP_SHARED | MAP_POPULATE, memfd);
+}
+
+static void move_to_node_1(char *p)
+{
+	unsigned long nodes = 1UL << 1;
+
+	if (syscall(SYS_mbind, p, opt.pages * page_size, MPOL_BIND, &nodes,
+		    8 * sizeof(nodes), MPOL_MF_MOVE))
+		die("mbind to node 1");
+}
+
 static char *bring_in(void)
 {
 	static const int flags[NR_MODES] = {
-		[POPULATE] = MAP_POPULATE, [LOCKED] = MAP_LOCKED,
+		[POPULATE] = MAP_POPULATE, [MBIND] = MAP_POPULATE, [LOCKED] = MAP_LOCKED,
 	};
 	size_t size = opt.pages * page_size;
-	char *p = map(PLACE + page_size, opt.pages, flags[opt.mode]);
+	char *p = opt.mode == BY_FILE ? map_file(PLACE + page_size) :
+		  map(PLACE + page_size, opt.pages, flags[opt.mode]);
 
+	if (opt.mode == MBIND)
+		move_to_node_1(p);
 	if (opt.mode == TOUCH || opt.mode == WILLNEED)
 		touch(p, opt.pages);
 	if (opt.mode == MADVISE && madvise(p, size, MADV_POPULATE_WRITE))
@@ -223,6 +267,8 @@ static void work(void)
 	char *kept = opt.keep ? map(NULL, opt.keep * (opt.warmup + opt.cycles), 0) : NULL;
 
 	touch(map(PLACE, 1, 0), 1);
+	if (opt.mode == BY_FILE)
+		open_file();
 	for (long i = 0; i < opt.warmup; i++, kept += opt.keep * page_size)
 		cycle(kept);
 	rendezvous();
@@ -232,28 +278,34 @@ static void work(void)
 	rendezvous();
 }
 
-static void pin(void)
+static void pin(long cpu)
 {
 	struct sched_param param = { .sched_priority = 1 };
 	cpu_set_t set;
 
 	CPU_ZERO(&set);
-	CPU_SET(opt.cpu, &set);
+	CPU_SET(cpu, &set);
 	if (sched_setaffinity(0, sizeof(set), &set))
 		die("sched_setaffinity");
 	if (opt.tasks > 1 && sched_setscheduler(0, SCHED_FIFO, &param))
 		die("SCHED_FIFO");
 }
 
+/* In turns on one CPU, or at once on several. */
+static long nr_processes(void)
+{
+	return opt.cpus > 1 ? opt.cpus : opt.tasks;
+}
+
 static void release_tasks(void)
 {
-	for (long i = 0; i < opt.tasks; i++)
+	for (long i = 0; i < nr_processes(); i++)
 		send(to_tasks[1]);
 }
 
 static void await_tasks(void)
 {
-	for (long i = 0; i < opt.tasks; i++)
+	for (long i = 0; i < nr_processes(); i++)
 		receive(to_main[0]);
 }
 
@@ -261,12 +313,14 @@ static void start_tasks(void)
 {
 	if (pipe(to_main) || pipe(to_tasks))
 		die("pipe");
-	for (long i = 0; i < opt.tasks; i++) {
+	for (long i = 0; i < nr_processes(); i++) {
 		pid_t pid = fork();
 
 		if (pid < 0)
 			die("fork");
 		if (!pid) {
+			if (opt.cpus > 1)
+				pin(opt.cpu + i);
 			work();
 			_exit(EXIT_SUCCESS);
 		}
@@ -280,7 +334,7 @@ static void reap_tasks(void)
 	bool failed = false;
 	int status;
 
-	for (long i = 0; i < opt.tasks; i++)
+	for (long i = 0; i < nr_processes(); i++)
 		if (wait(&status) < 0 || status)
 			failed = true;
 	if (failed)
@@ -308,7 +362,7 @@ static bool parse(int argc, char **argv)
 {
 	int c;
 
-	while ((c = getopt(argc, argv, "m:p:c:w:t:k:C:q")) != -1) {
+	while ((c = getopt(argc, argv, "m:p:c:w:t:P:k:C:q")) != -1) {
 		if (c == 'm')
 			opt.mode = mode_of(optarg);
 		else if (c == 'p')
@@ -319,6 +373,8 @@ static bool parse(int argc, char **argv)
 			opt.warmup = atol(optarg);
 		else if (c == 't')
 			opt.tasks = atol(optarg);
+		else if (c == 'P')
+			opt.cpus = atol(optarg);
 		else if (c == 'k')
 			opt.keep = atol(optarg);
 		else if (c == 'C')
@@ -329,21 +385,26 @@ static bool parse(int argc, char **argv)
 			return false;
 	}
 	return optind == argc && opt.mode < NR_MODES && opt.pages > 0 && opt.cycles > 0 &&
-	       opt.warmup >= 0 && opt.tasks > 0 && opt.keep >= 0 && opt.cpu >= 0;
+	       opt.warmup >= 0 && opt.tasks > 0 && opt.cpus > 0 &&
+	       (opt.tasks == 1 || opt.cpus == 1) && opt.keep >= 0 && opt.cpu >= 0;
 }
 
 int main(int argc, char **argv)
 {
+	long locks, done;
 	bool profiled;
 	uint64_t ns;
-	long locks;
 
 	if (!parse(argc, argv)) {
 		fprintf(stderr, "populate_churn: an option is out of range, see the source\n");
 		return EXIT_FAILURE;
 	}
+	if (opt.cpu + opt.cpus > sysconf(_SC_NPROCESSORS_ONLN)) {
+		fprintf(stderr, "populate_churn: there are not so many CPUs\n");
+		return EXIT_FAILURE;
+	}
 	page_size = sysconf(_SC_PAGESIZE);
-	pin();
+	pin(opt.cpu);
 	start_tasks();
 	profiled = start_profile();
 	ns = now();
@@ -354,10 +415,10 @@ int main(int argc, char **argv)
 	release_tasks();
 	reap_tasks();
 
-	printf("metric cycles %ld\n", opt.tasks * opt.cycles);
-	printf("metric ns-per-cycle %.1f\n", (double)ns / (opt.tasks * opt.cycles));
+	done = nr_processes() * opt.cycles;
+	printf("metric cycles %ld\n", done);
+	printf("metric ns-per-cycle %.1f\n", (double)ns / done);
 	if (profiled)
-		printf("metric locks-per-cycle %.4f\n",
-		       (double)locks / (opt.tasks * opt.cycles));
+		printf("metric locks-per-cycle %.4f\n", (double)locks / done);
 	return EXIT_SUCCESS;
 }

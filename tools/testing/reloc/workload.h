@@ -89,7 +89,7 @@ static void relocate(const char *mode, const char *max_kb)
 	write_setting("relocate_anon", mode);
 }
 
-static uint64_t now(void)
+static inline uint64_t now(void)
 {
 	struct timespec ts;
 
