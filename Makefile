@@ -2,7 +2,7 @@
 # The user interface of unstall: every target is one script.  'make help'.
 
 # What may stand on the command line; a mistyped name must not pass silently.
-KNOWN := ACCEL ALLOW_DRIFT ARCH BASE CMD COUNT DEBUG FORCE LINUX LONG MEM N NUMA \
+KNOWN := ACCEL ALLOW_DRIFT ARCH BASE CMD COUNT DEBUG FORCE LINUX LONG M MEM N NUMA \
 	 SIGNOFF SMP T TOPIC TOPICS TREE V W WARM
 name = $(firstword $(subst =, ,$(1)))
 given = $(filter command,$(origin $(1)))
@@ -18,7 +18,7 @@ go := @scripts
 
 .DEFAULT_GOAL := help
 .PHONY: help run check deps doctor series am tree refresh kernel kunit ksft expect \
-	mm-test bench bench-quick bench-keep perf ab shell vng gate arm64-gate clean distclean
+	mm-test mutants bench bench-quick bench-keep perf ab shell vng gate arm64-gate clean distclean
 
 help:
 	$(go)/help
@@ -46,6 +46,9 @@ kunit:		## run our KUnit suites through mainline's kunit.py
 	$(go)/kunit
 mm-test:	## all of mm's kselftests, base against ours: the differences
 	$(go)/mm-test
+mutants:	## each mistake of tests/mutants/ is noticed by the tests: M="ksm-*"
+	$(go)/deps run $(if $(M),,arm64)
+	$(go)/mutants
 gate:		## machine code of the page-table move: no vmemmap access
 	$(go)/gate
 arm64-gate:	## the same for arm64, cross-compiled

@@ -192,9 +192,9 @@ def changed_files(tree, commit):
     return out.splitlines()
 
 
-def commits_tree(base, tip):
-    """A worktree of its own for going through the commits one by one."""
-    path = common.BUILD / base / "commits"
+def detached_tree(base, tip, name):
+    """A worktree of our own that holds one commit; what else was in it is gone."""
+    path = common.BUILD / base / name
     git = common.BUILD / base / "base"
     if not (path / "Makefile").exists():
         shutil.rmtree(path, ignore_errors=True)
@@ -318,7 +318,7 @@ def each_commit():
     tip = common.run("git", "-C", ours, "rev-parse", "HEAD").strip()
     commits = series_commits(ours)
     files = sorted({f for c, _ in commits for f in changed_files(ours, c)})
-    path = commits_tree(base, "base")
+    path = detached_tree(base, "base")
     known = {}
 
     def baseline():

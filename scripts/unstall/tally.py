@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Counts checks as they end, and closes with "N passed, N failed, N skipped"."""
+
+import time
+
+from . import common
+
+
+class Tally:
+    """Counts, and says each result as it comes."""
+
+    def __init__(self):
+        self.passed = self.failed = self.skipped = 0
+        self.bad = []
+
+    def one(self, name, problem, seconds):
+        """One check: its problem is None, or what is wrong."""
+        took = f"  ({common.duration(seconds)})" if seconds >= 1 else ""
+        if problem is None:
+            self.passed += 1
+            common.say(f"  pass   {name}{took}")
+        else:
+            self.failed += 1
+            self.bad.append(name)
+            common.say(f"  FAIL   {name}{took}\n" + indent(str(problem)))
+
+    def check(self, name, func):
+        """Runs a check that returns None or what is wrong; an error of it is wrong as well."""
+        begin = time.monotonic()
+        try:
+            problem = func()
+        except (common.CannotRun, common.Failed) as err:
+            problem = err
+        self.one(name, problem, time.monotonic() - begin)
+
+    def skip(self, name, why):
+        """A check that this machine cannot make: the reason, with the remedy."""
+        self.skipped += 1
+        common.say(f"  skip   {name}: {why}")
+
+    def many(self, name, counts):
+        """A script that counted by itself: (passed, failed, skipped)."""
+        self.passed += counts[0]
+        self.failed += counts[1]
+        self.skipped += counts[2]
+        if counts[1]:
+            self.bad.append(name)
+
+    def close(self):
+        """The closing lines; returns the script's exit code."""
+        if self.bad:
+            common.say("failed: " + ", ".join(self.bad))
+        common.say(f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped")
+        return common.EXIT_FAILED if self.failed else common.EXIT_OK
+
+
+def indent(text):
+    return "\n".join(f"           {line}" for line in text.splitlines())
