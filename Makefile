@@ -3,7 +3,7 @@
 
 # What may stand on the command line; a mistyped name must not pass silently.
 KNOWN := ACCEL ALLOW_DRIFT ARCH BASE CMD COUNT DEBUG FORCE LINUX LONG M MEM N NUMA \
-	 SIGNOFF SMP T TOPIC TOPICS TREE V W WARM
+	 SECONDS SIGNOFF SMP T TOPIC TOPICS TREE V W WARM
 name = $(firstword $(subst =, ,$(1)))
 given = $(filter command,$(origin $(1)))
 BAD := $(strip $(foreach v,$(MAKEOVERRIDES),$(if $(call given,$(call name,$(v))),\
@@ -18,7 +18,7 @@ go := @scripts
 
 .DEFAULT_GOAL := help
 .PHONY: help run check deps doctor series am tree refresh kernel kunit ksft expect \
-	mm-test mutants bench bench-quick bench-keep perf ab shell vng gate arm64-gate clean distclean
+	mm-test mutants debug-check bench bench-quick bench-keep perf ab shell vng gate arm64-gate clean distclean
 
 help:
 	$(go)/help
@@ -28,7 +28,7 @@ run:		## build the guest with the series, boot it, run all our tests, sum up
 	$(go)/deps run $(if $(filter arm64,$(ARCH)),arm64)
 	$(go)/run
 check:		## all: run, arm64, every commit, scripts, style; LONG=1: each topic alone
-	$(go)/deps run check arm64 bench
+	$(go)/deps run check arm64 bench stress
 	$(go)/check
 doctor:		## say what this machine lacks, with the remedy for each
 	$(go)/doctor
@@ -49,6 +49,9 @@ mm-test:	## all of mm's kselftests, base against ours: the differences
 mutants:	## each mistake of tests/mutants/ is noticed by the tests: M="ksm-*"
 	$(go)/deps run $(if $(M),,arm64)
 	$(go)/mutants
+debug-check:	## an hour in the debug kernel: all tests, stress-ng, trinity, leaks
+	$(go)/deps run stress
+	$(go)/debug-check
 gate:		## machine code of the page-table move: no vmemmap access
 	$(go)/gate
 arm64-gate:	## the same for arm64, cross-compiled
@@ -85,7 +88,7 @@ refresh:	## take the hacked tree's commits back into patches/ and the files
 
 ##@ Keep house
 deps:		## install the packages that this machine lacks
-	$(go)/deps run check arm64 bench perf
+	$(go)/deps run check arm64 bench stress perf
 clean:		## remove what was built; trees and downloads stay
 	$(go)/clean
 distclean:	## remove build/ and out/; downloads and ccache stay

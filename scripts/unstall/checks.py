@@ -16,17 +16,10 @@ from . import common, compose, figures, kernel as kernels, machinecode, series, 
 from . import tree as trees, vm, vmatests
 from .common import ROOT
 
-CLOSING = re.compile(r"(\d+) passed, (\d+) failed, (\d+) skipped\s*$")
 WARNING = re.compile(r"^(?:\.\./)*(\S+?\.[chS]):\d+(?::\d+)?: (?:warning|error): (.*)$", re.M)
 NO_SPDX = re.compile(r"^(COPYING|README|CONTRIBUTING|MAINTAINERS|.*\.patch|.*kunitconfig|"
                      r"Documentation/ABI/.*|Documentation/results/.*\.json|"
                      r"tests/(data|expected)/.*|patches/[^/]+/cover)$")
-
-
-def closing_line(line):
-    """(passed, failed, skipped) of a script's last line, or None."""
-    m = CLOSING.match(line)
-    return tuple(map(int, m.groups())) if m else None
 
 
 def command(*cmd, **kwargs):

@@ -1,9 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0
 """Counts checks as they end, and closes with "N passed, N failed, N skipped"."""
 
+import os
+import re
+import subprocess
 import time
 
 from . import common
+
+CLOSING = re.compile(r"(\d+) passed, (\d+) failed, (\d+) skipped\s*$")
+
+
+def closing_line(line):
+    """(passed, failed, skipped) of a script's last line, or None."""
+    m = CLOSING.match(line)
+    return tuple(map(int, m.groups())) if m else None
 
 
 class Tally:
@@ -32,6 +43,33 @@ class Tally:
         except (common.CannotRun, common.Failed) as err:
             problem = err
         self.one(name, problem, time.monotonic() - begin)
+
+    def setup(self, name, func):
+        """Runs what counts by itself; where that cannot even begin, it is a failure of its own."""
+        try:
+            func()
+        except (common.CannotRun, common.Failed) as err:
+            self.one(name, err, 0)
+
+    def script(self, name, command, env=None):
+        """Runs a script that closes with 'N passed, N failed, N skipped', and counts those."""
+        common.say(f"\n== {name}")
+        process = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, errors="replace",
+                                   env={**os.environ, **(env or {})})
+        counts = None
+        try:
+            for line in process.stdout:
+                print(line, end="", flush=True)
+                counts = closing_line(line) or counts
+            status = process.wait()
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
+        if counts:
+            self.many(name, counts)
+        if status and not (counts and counts[1]):
+            self.one(name, f"it ended with status {status}", 0)
 
     def skip(self, name, why):
         """A check that this machine cannot make: the reason, with the remedy."""

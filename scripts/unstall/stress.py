@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A bounded stress of mm in the debug kernel (make debug-check).
+
+Each stressor is one step of one boot, in which mremap() relocates whatever it may.
+What counts is that each ends well and in time, that the kernel had nothing to say,
+and that it holds no memory that nobody knows of any more.
+"""
+
+from dataclasses import dataclass
+
+from . import common, kernel as kernels, splats, targets, vm
+
+# A stressor that does not end in time is killed by the guest, and hung for us.
+SLACK = 240
+SCRATCH = "/mnt/scratch"
+KNOBS = "/sys/kernel/mm/mremap"
+LEAKS = "/sys/kernel/debug/kmemleak"
+ALWAYS = f"echo always > {KNOBS}/relocate_anon && echo 0 > {KNOBS}/relocate_max_kb"
+KSM = "echo 1 > /sys/kernel/mm/ksm/run"
+# An object that was allocated in the last seconds is no leak yet: scan twice.
+FIND_LEAKS = (f"[ -e {LEAKS} ] || exit 4; echo scan > {LEAKS}; sleep 6; echo scan > {LEAKS}; "
+              f"cat {LEAKS}; test ! -s {LEAKS}")
+
+
+@dataclass(frozen=True)
+class Stressor:
+    """A command that runs for so many seconds as it is told."""
+    name: str
+    command: str        # with {seconds}
+
+
+def _stress_ng(name, options):
+    return Stressor(name, f"cd {SCRATCH} && stress-ng {options} -t {{seconds}} --oomable -q")
+
+
+# Random arguments for the system calls of mm, by a user who may do little.
+TRINITY = Stressor("trinity", f"mkdir -p -m 777 {SCRATCH}/trinity && cd {SCRATCH}/trinity && "
+                   "{{ timeout -k 30 -s INT {seconds} setpriv --reuid 65534 --regid 65534 "
+                   "--clear-groups trinity -q -q -l off -C2 -g vm > /dev/null 2>&1; true; }}")
+
+STRESSORS = (
+    _stress_ng("mremap", "--mremap 2 --mremap-bytes 4M"),
+    _stress_ng("bigheap", "--bigheap 1 --bigheap-growth 64K --bigheap-ops 4000"),
+    _stress_ng("vm", "--vm 2 --vm-bytes 64M"),
+    _stress_ng("vm-mergeable", "--vm 2 --vm-bytes 32M --vm-madvise mergeable"),
+    _stress_ng("userfaultfd", "--userfaultfd 1"),
+    _stress_ng("madvise", "--madvise 2"),
+    _stress_ng("mlock", "--mlock 1 --mlockmany 1"),
+    _stress_ng("pageswap", "--pageswap 2"),
+    _stress_ng("swap", "--swap 1"),
+    _stress_ng("numa", "--numa 1"),
+    _stress_ng("remap", "--remap 1 --mmapfork 1"),
+    TRINITY,
+)
+
+
+def steps(seconds):
+    """Settings, the stressors, and the search for leaks."""
+    found = [vm.Step("settings", f"{ALWAYS} && {KSM}", 30)]
+    found += [vm.Step(s.name, s.command.format(seconds=seconds), seconds + SLACK)
+              for s in STRESSORS]
+    return found + [vm.Step("leaks", FIND_LEAKS, 900)]
+
+
+def problem_of(step):
+    """None if a step ended as it should."""
+    if step.status in ("0", "4"):
+        return None
+    return f"ended with {step.status}\n{step.output.strip()[-2000:]}"
+
+
+def run(seconds, tally):
+    """Boots the debug kernel with two nodes, stresses it and counts each stressor."""
+    path, names = targets.tree("ours")
+    kernel = targets.build_kernel(kernels.Kernel(path, targets.arch(), True, names), "ours")
+    how = targets.boot(kernel, numa=2, append="kmemleak=on")
+    how.numa = max(how.numa, 2)
+    folder = common.OUT / common.base_name() / "stress"
+    done = vm.boot_and_run(how, steps(seconds), folder / "vm",
+                           on_begin=lambda name: common.say(f"  stress {name}"))
+    for step in done.steps:
+        if step.status == "4":
+            tally.skip(f"stress {step.name}", "the kernel has no kmemleak")
+        else:
+            tally.one(f"stress {step.name}", problem_of(step), step.seconds)
+    text = done.console.read_text(errors="replace") if done.console.exists() else ""
+    found = "\n".join(f"{s.kind}: {s.line}" for s in splats.scan(text))
+    tally.one("the kernel has nothing to say", found or None, 0)
