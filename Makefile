@@ -2,7 +2,7 @@
 # The user interface of unstall: every target is one script.  'make help'.
 
 # What may stand on the command line; a mistyped name must not pass silently.
-KNOWN := ACCEL ALLOW_DRIFT ARCH BASE CMD COUNT DEBUG FORCE LINUX LONG M MEM N NUMA \
+KNOWN := ACCEL ALLOW_DRIFT ARCH BASE CMD COUNT DEBUG FORCE HOW LINUX LONG M MEM N NUMA \
 	 SECONDS SIGNOFF SMP T TOPIC TOPICS TREE V W WARM
 name = $(firstword $(subst =, ,$(1)))
 given = $(filter command,$(origin $(1)))
@@ -44,7 +44,7 @@ ksft:		## run kselftest categories of mm in the guest: T="mremap ksm"
 	$(go)/run --ksft
 kunit:		## run our KUnit suites through mainline's kunit.py
 	$(go)/kunit
-mm-test:	## all of mm's kselftests, base against ours: the differences
+mm-test:	## all of mm's kselftests, base against ours: T=..., HOW="thp memcg"
 	$(go)/mm-test
 mutants:	## each mistake of tests/mutants/ is noticed by the tests: M="ksm-*"
 	$(go)/deps run $(if $(M),,arm64)

@@ -21,6 +21,7 @@ class Plan:
     categories: list
     suites: list = field(default_factory=list)      # KUnit; what must be there
     kunit: bool = True
+    before: str = ""            # shell, in which each category then runs
 
 
 @dataclass
@@ -44,7 +45,7 @@ def step_of(plan, category):
     scale = 3 if plan.kernel.debug else 1
     if plan.kernel.arch.host_root:
         override = f" -o {900 * scale}" if scale > 1 else ""
-        command = f"cd {KSFT} && ./run_kselftest.sh{override} -t mm:ksft_{category}.sh"
+        command = f"{plan.before}cd {KSFT} && ./run_kselftest.sh{override} -t mm:ksft_{category}.sh"
     else:
         command = f"/bin/{category}"
     return vm.Step(category, command, SECONDS * scale)
