@@ -18,7 +18,8 @@ go := @scripts
 
 .DEFAULT_GOAL := help
 .PHONY: help run check deps doctor series am tree refresh kernel kunit ksft expect \
-	mm-test mutants debug-check bench bench-quick bench-keep perf ab shell vng gate arm64-gate clean distclean
+	mm-test mutants debug-check arches bench bench-quick bench-keep perf ab shell \
+	vng gate arm64-gate clean distclean
 
 help:
 	$(go)/help
@@ -56,6 +57,9 @@ gate:		## machine code of the page-table move: no vmemmap access
 	$(go)/gate
 arm64-gate:	## the same for arm64, cross-compiled
 	@ARCH=arm64 scripts/gate
+arches:		## compile for other architectures, compilers, options: T="nommu no-ksm"
+	$(go)/deps run arches
+	$(go)/arches
 expect:		## take the last run's results as the expected ones
 	$(go)/run --expect
 
@@ -88,7 +92,7 @@ refresh:	## take the hacked tree's commits back into patches/ and the files
 
 ##@ Keep house
 deps:		## install the packages that this machine lacks
-	$(go)/deps run check arm64 bench stress perf
+	$(go)/deps run check arm64 arches bench stress perf
 clean:		## remove what was built; trees and downloads stay
 	$(go)/clean
 distclean:	## remove build/ and out/; downloads and ccache stay

@@ -204,7 +204,7 @@ def touched_objects(path, files, arch):
         source = path / name
         if not name.endswith(".c") or name.startswith(("tools/", "Documentation/", "samples/")):
             continue
-        if name.startswith("arch/") and not name.startswith(f"arch/{arch.image.split('/')[1]}/"):
+        if name.startswith("arch/") and not name.startswith(f"arch/{arch.folder}/"):
             continue
         if source.exists() and compiled_by_itself(path, name):
             objects.append(name[:-1] + "o")

@@ -34,6 +34,7 @@ class Kernel:
     topics: tuple = ()          # whose KUnit suites are built in; none on the base
     folder: str = ""            # of its objects, where one tree has several kernels
     many: bool = False          # CPUs: more than FEW
+    start: str = "tinyconfig"   # what the fragments are merged over
 
     @property
     def flavour(self):
@@ -62,20 +63,23 @@ class Kernel:
         files += [CONFIGS / "topics" / f"{t}.config" for t in self.topics]
         return [f for f in files if f.exists()]
 
+    def promised(self):
+        """The fragments of which Kconfig must drop nothing."""
+        return self.fragments()
+
 
 def environment(kernel=None):
     """The environment of every make in a kernel tree: nothing of the caller's."""
     env = {k: v for k, v in os.environ.items()
            if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "ARCH",
-                        "CROSS_COMPILE", "KBUILD_OUTPUT", "O", "V", "CC", "TARGETS", "DEBUG")}
+                        "CROSS_COMPILE", "KBUILD_OUTPUT", "O", "V", "CC", "TARGETS", "DEBUG",
+                        "LLVM")}
     env.update(CCACHE_DIR=env.get("CCACHE_DIR") or str(common.CACHE / "ccache"),
                CCACHE_NOHASHDIR="1", CCACHE_COMPILERCHECK="content",
                KBUILD_BUILD_TIMESTAMP="Thu Jan  1 00:00:00 UTC 1970",
                KBUILD_BUILD_USER="unstall", KBUILD_BUILD_HOST="unstall", LC_ALL="C")
     if kernel:
-        env["ARCH"] = kernel.arch.name
-        if kernel.arch.cross:
-            env["CROSS_COMPILE"] = kernel.arch.cross
+        env.update(kernel.arch.variables)
     return env
 
 
@@ -100,7 +104,7 @@ def config_is_honoured(kernel):
     """Refuses a .config that dropped what a fragment asks for."""
     have = set((kernel.out / ".config").read_text().splitlines())
     last = {}
-    for fragment, line in wanted_lines(kernel.fragments()):
+    for fragment, line in wanted_lines(kernel.promised()):
         last[re.search(r"CONFIG_\w+", line)[0]] = (fragment, line)
     names = {line.split("=")[0] for line in have if line.startswith("CONFIG_")}
     for symbol, (fragment, line) in last.items():
@@ -111,9 +115,9 @@ def config_is_honoured(kernel):
 
 
 def configure(kernel):
-    """Writes .config from tinyconfig and the fragments."""
+    """Writes .config from where the kernel starts, and the fragments."""
     env = environment(kernel)
-    common.run(*make_command(kernel, "-s", "tinyconfig"), env=env)
+    common.run(*make_command(kernel, "-s", kernel.start), env=env)
     common.run("scripts/kconfig/merge_config.sh", "-m", "-O", kernel.out.name,
                f"{kernel.out.name}/.config", *kernel.fragments(), cwd=kernel.tree, env=env)
     common.run(*make_command(kernel, "-s", "olddefconfig"), env=env)

@@ -42,6 +42,17 @@ class Arch:
     cross: str
     host_root: bool     # the guest's root is the host's, over 9p
 
+    @property
+    def folder(self):
+        """Its folder in the kernel's arch/."""
+        return self.image.split("/")[1]
+
+    @property
+    def variables(self):
+        """What make is told in a kernel tree."""
+        names = {"ARCH": self.name if self.folder == "x86" else self.folder}
+        return names | ({"CROSS_COMPILE": self.cross} if self.cross else {})
+
 
 ARCHES = {
     "x86_64": Arch("x86_64", "qemu-system-x86_64", "qemu-system-x86", ("-machine", "q35"),
