@@ -73,10 +73,10 @@ struct batch_case {
 
 static const struct batch_case batch_cases[] = {
 	{ "plain, one PTE left", TEST_PLAIN, 0, 1, 1 },
-	{ "plain, range goes on", TEST_PLAIN, 0, PTRS_PER_PTE, 1 },
+	{ "plain, range goes on", TEST_PLAIN, 0, 2 * TEST_BLOCK, 1 },
 	{ "block, one PTE left", TEST_FOLDED, 0, 1, 1 },
 	{ "block, range ends with it", TEST_FOLDED, 0, TEST_BLOCK, TEST_BLOCK },
-	{ "block, range goes on", TEST_FOLDED, 0, PTRS_PER_PTE, TEST_BLOCK },
+	{ "block, range goes on", TEST_FOLDED, 0, 2 * TEST_BLOCK, TEST_BLOCK },
 #ifdef CONFIG_ARM64_CONTPTE
 	{ "block, range ends in it", TEST_FOLDED, 0, TEST_BLOCK - 1, TEST_BLOCK - 1 },
 	{ "second PTE, range goes on", TEST_FOLDED, 1, TEST_BLOCK, TEST_BLOCK - 1 },
@@ -159,39 +159,41 @@ static void mremap_batch_protnone(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, test_batch(table, TEST_BLOCK), 1u);
 }
 
-#define TEST_OLD	(4 * PMD_SIZE)
-#define TEST_NEW	(64 * PMD_SIZE)
+/*
+ * An address or a length, in page tables and pages: PMD_SIZE is no constant
+ * where the MMU is chosen at boot, as on 64-bit powerpc.
+ */
+struct test_span {
+	long tables;
+	long pages;
+};
+
+static unsigned long test_bytes(struct test_span span)
+{
+	return span.tables * PMD_SIZE + span.pages * PAGE_SIZE;
+}
 
 struct extent_case {
 	const char *name;
-	unsigned long old_addr;
-	unsigned long new_addr;
-	unsigned long len;
-	unsigned long expected;
+	struct test_span old_addr;
+	struct test_span new_addr;
+	struct test_span len;
+	struct test_span expected;
 };
 
 static const struct extent_case extent_cases[] = {
-	{ "whole table", TEST_OLD, TEST_NEW, PMD_SIZE, PMD_SIZE },
-	{ "range goes on", TEST_OLD, TEST_NEW, 3 * PMD_SIZE, PMD_SIZE },
-	{ "range ends first", TEST_OLD, TEST_NEW, PAGE_SIZE, PAGE_SIZE },
+	{ "whole table", { 4 }, { 64 }, { 1 }, { 1 } },
+	{ "range goes on", { 4 }, { 64 }, { 3 }, { 1 } },
+	{ "range ends first", { 4 }, { 64 }, { 0, 1 }, { 0, 1 } },
 	{ "range ends a page before the table",
-	  TEST_OLD, TEST_NEW, PMD_SIZE - PAGE_SIZE, PMD_SIZE - PAGE_SIZE },
-	{ "old table ends first",
-	  TEST_OLD + PMD_SIZE - PAGE_SIZE, TEST_NEW, PMD_SIZE, PAGE_SIZE },
-	{ "new table ends first",
-	  TEST_OLD, TEST_NEW + PMD_SIZE - PAGE_SIZE, PMD_SIZE, PAGE_SIZE },
-	{ "both end, the old one first",
-	  TEST_OLD + 3 * PAGE_SIZE, TEST_NEW + PAGE_SIZE, 2 * PMD_SIZE,
-	  PMD_SIZE - 3 * PAGE_SIZE },
-	{ "both end, the new one first",
-	  TEST_OLD + PAGE_SIZE, TEST_NEW + 3 * PAGE_SIZE, 2 * PMD_SIZE,
-	  PMD_SIZE - 3 * PAGE_SIZE },
-	{ "both end with the range",
-	  TEST_OLD + PAGE_SIZE, TEST_NEW + PAGE_SIZE, PMD_SIZE - PAGE_SIZE,
-	  PMD_SIZE - PAGE_SIZE },
-	{ "last table of the address space", -PMD_SIZE, TEST_NEW, PMD_SIZE, PMD_SIZE },
-	{ "range ends before both",
-	  TEST_OLD + PAGE_SIZE, TEST_NEW + 2 * PAGE_SIZE, PAGE_SIZE, PAGE_SIZE },
+	  { 4 }, { 64 }, { 1, -1 }, { 1, -1 } },
+	{ "old table ends first", { 5, -1 }, { 64 }, { 1 }, { 0, 1 } },
+	{ "new table ends first", { 4 }, { 65, -1 }, { 1 }, { 0, 1 } },
+	{ "both end, the old one first", { 4, 3 }, { 64, 1 }, { 2 }, { 1, -3 } },
+	{ "both end, the new one first", { 4, 1 }, { 64, 3 }, { 2 }, { 1, -3 } },
+	{ "both end with the range", { 4, 1 }, { 64, 1 }, { 1, -1 }, { 1, -1 } },
+	{ "last table of the address space", { -1 }, { 64 }, { 1 }, { 1 } },
+	{ "range ends before both", { 4, 1 }, { 64, 2 }, { 0, 1 }, { 0, 1 } },
 };
 
 KUNIT_ARRAY_PARAM_DESC(extent, extent_cases, name);
@@ -205,13 +207,13 @@ static void mremap_batch_extent(struct kunit *test)
 {
 	const struct extent_case *c = test->param_value;
 	struct pagetable_move_control pmc = {
-		.old_addr = c->old_addr,
-		.old_end = c->old_addr + c->len,
-		.new_addr = c->new_addr,
-		.len_in = c->len,
+		.old_addr = test_bytes(c->old_addr),
+		.old_end = test_bytes(c->old_addr) + test_bytes(c->len),
+		.new_addr = test_bytes(c->new_addr),
+		.len_in = test_bytes(c->len),
 	};
 
-	KUNIT_EXPECT_EQ(test, get_extent(NORMAL_PMD, &pmc), c->expected);
+	KUNIT_EXPECT_EQ(test, get_extent(NORMAL_PMD, &pmc), test_bytes(c->expected));
 }
 
 static struct kunit_case mremap_batch_test_cases[] = {

@@ -323,18 +323,29 @@ static void mremap_relocate_vma(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, c->expected, survey_vma(s->vma));
 }
 
+/*
+ * An address or a length, in page tables and pages: PMD_SIZE is no constant
+ * where the MMU is chosen at boot, as on 64-bit powerpc.
+ */
+struct test_span {
+	long tables, pages;
+};
+
+static unsigned long test_bytes(struct test_span span)
+{
+	return span.tables * PMD_SIZE + span.pages * PAGE_SIZE;
+}
+
 struct extent_case {
 	const char *name;
-	unsigned long old_addr, new_addr, len, expected;
+	struct test_span old_addr, new_addr, len, expected;
 };
 
 static const struct extent_case extent_cases[] = {
-	{ "both aligned", PMD_SIZE, 5 * PMD_SIZE, 2 * PMD_SIZE, PMD_SIZE },
-	{ "old table ends first", 2 * PMD_SIZE - PAGE_SIZE, 5 * PMD_SIZE,
-	  PMD_SIZE, PAGE_SIZE },
-	{ "new table ends first", PMD_SIZE, 6 * PMD_SIZE - 3 * PAGE_SIZE,
-	  PMD_SIZE, 3 * PAGE_SIZE },
-	{ "range ends first", PMD_SIZE, 5 * PMD_SIZE, PAGE_SIZE, PAGE_SIZE },
+	{ "both aligned", { 1 }, { 5 }, { 2 }, { 1 } },
+	{ "old table ends first", { 2, -1 }, { 5 }, { 1 }, { 0, 1 } },
+	{ "new table ends first", { 1 }, { 6, -3 }, { 1 }, { 0, 3 } },
+	{ "range ends first", { 1 }, { 5 }, { 0, 1 }, { 0, 1 } },
 };
 
 KUNIT_ARRAY_PARAM_DESC(extent, extent_cases, name);
@@ -343,10 +354,11 @@ KUNIT_ARRAY_PARAM_DESC(extent, extent_cases, name);
 static void mremap_relocate_extent(struct kunit *test)
 {
 	const struct extent_case *c = test->param_value;
+	unsigned long old_addr = test_bytes(c->old_addr);
 
-	KUNIT_EXPECT_EQ(test, c->expected,
-			table_extent(c->old_addr, c->new_addr,
-				     c->old_addr + c->len));
+	KUNIT_EXPECT_EQ(test, test_bytes(c->expected),
+			table_extent(old_addr, test_bytes(c->new_addr),
+				     old_addr + test_bytes(c->len)));
 }
 
 static struct kunit_case mremap_relocate_test_cases[] = {
