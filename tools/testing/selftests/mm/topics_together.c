@@ -1787,6 +1787,78 @@ TEST_F(exposure, limits_hold)
 }
 
 /*
+ * A hint must not take more than there is: a move of whole page tables needs no
+ * memory, so nobody is to be killed for a relocation that needs some.
+ */
+#define NR_TABLES	512
+
+static void touch_tables(char *addr)
+{
+	size_t i;
+
+	for (i = 0; i < NR_TABLES; i++)
+		addr[i * table_size()] = 1;
+}
+
+static char *reserve_tables(void)
+{
+	size_t len = NR_TABLES * table_size();
+	char *p = mmap(NULL, 3 * len, PROT_NONE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (p == MAP_FAILED)
+		return NULL;
+	return p + (-(uintptr_t)p & (len - 1));
+}
+
+static bool move_tables(char *from, char *to, int flags)
+{
+	size_t len = NR_TABLES * table_size();
+
+	return sys_mremap(from, len, len, MOVE | flags, to) == to && to[0] == 1;
+}
+
+/* First without asking: that is what it is compared with. */
+static int move_without_memory(const struct cgroup *c)
+{
+	size_t len = NR_TABLES * table_size();
+	char *from = reserve_tables(), text[32];
+	char *to = from + len;
+
+	if (!from || !map_small(from, len))
+		return 1;
+	touch_tables(from);
+	snprintf(text, sizeof(text), "%ld",
+		 cgroup_get(c, "memory.current") + (CHARGED + BATCH) * (long)psize());
+	if (!cgroup_set(c, "memory.max", text))
+		return 2;
+	if (!move_tables(from, to, 0) || !move_tables(to, from, 0))
+		return 3;
+	if (cgroup_field(c, "memory.events", "oom"))
+		return 4;
+	return !move_tables(from, to, MREMAP_RELOCATE_ANON);
+}
+
+TEST_F(exposure, asking_kills_nobody)
+{
+	int status;
+	pid_t pid;
+
+	if (!has_flag())
+		SKIP(return, NO_FLAG);
+	if (!enter_cgroup(&self->cgroup))
+		SKIP(return, NO_CGROUP);
+	cgroup_set(&self->cgroup, "memory.swap.max", "0");
+	pid = fork();
+	ASSERT_GE(pid, 0);
+	if (!pid)
+		_exit(move_without_memory(&self->cgroup));
+	ASSERT_EQ(waitpid(pid, &status, 0), pid);
+	EXPECT_EQ(status, 0);
+	EXPECT_EQ(cgroup_field(&self->cgroup, "memory.events", "oom_kill"), 0);
+}
+
+/*
  * A relocation of huge pages has a page table in reserve for each, in case that
  * it is split, and gives them back. Kills an mremap_relocate_free_spares() that
  * does nothing.
