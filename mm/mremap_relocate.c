@@ -435,6 +435,26 @@ void mremap_relocate_free_spares(struct mremap_relocate_request *req)
 	req->spares = NULL;
 }
 
+/* Reclaims, charges the cgroup, and fails where an OOM killer would be called. */
+#define SPARE_GFP	(GFP_KERNEL_ACCOUNT | __GFP_RETRY_MAYFAIL | __GFP_NOWARN)
+
+/*
+ * pte_alloc_one() calls the OOM killer before it fails, and nobody is to be killed
+ * for what nobody needs. So ask for a page like that first, in a way that fails.
+ * What is given back at once lies in the free list of this CPU, and its charge in
+ * the stock of this CPU, where pte_alloc_one() finds both. Somebody else may come
+ * first, and then it is as for a move between addresses that are not congruent.
+ */
+static bool spare_is_affordable(void)
+{
+	struct page *page = alloc_page(SPARE_GFP);
+
+	if (!page)
+		return false;
+	__free_page(page);
+	return true;
+}
+
 /*
  * Where both addresses are congruent a move takes whole page tables and huge PMDs
  * along, and needs no memory for that. A relocation does: a page table to move the
@@ -445,12 +465,14 @@ static bool alloc_spares(struct mremap_relocate_request *req, unsigned long nr)
 {
 	if (!nr)
 		return true;
-	req->spares = kvmalloc_array(nr, sizeof(*req->spares), GFP_KERNEL);
+	req->spares = kvmalloc_array(nr, sizeof(*req->spares), SPARE_GFP);
 	if (!req->spares)
 		return false;
 	for (; req->nr_spares < nr; req->nr_spares++) {
-		pgtable_t spare = pte_alloc_one(req->move.vma->vm_mm);
+		pgtable_t spare = NULL;
 
+		if (spare_is_affordable())
+			spare = pte_alloc_one(req->move.vma->vm_mm);
 		if (!spare) {
 			mremap_relocate_free_spares(req);
 			return false;
