@@ -23,6 +23,7 @@ class Stress(unittest.TestCase):
         kernel = mock.Mock(arch=vm.ARCHES["x86_64"])
         for patch in (mock.patch.object(targets, "tree", lambda v: (Path("/x"), ())),
                       mock.patch.object(targets, "build_kernel", lambda k, v: kernel),
+                      mock.patch.object(stress.kernels, "build_workloads", lambda k, f: "/p"),
                       mock.patch.object(targets, "boot", lambda k, **c: mock.Mock(numa=1)),
                       mock.patch.object(vm, "boot_and_run", self.boot),
                       mock.patch.object(common, "say", self.said.append)):
@@ -42,8 +43,11 @@ class Stress(unittest.TestCase):
     def test_commands_are_whole(self):
         for step in stress.steps(7):
             self.assertNotIn("{{", step.command)
-            self.assertNotIn("{seconds}", step.command)
-        self.assertIn("-s INT 7 ", stress.steps(7)[-2].command)
+            self.assertNotRegex(step.command, "{(seconds|operations)")
+        commands = {s.name: s.command for s in stress.steps(7, "/p")}
+        self.assertIn("-s INT 7 ", commands["trinity"])
+        self.assertTrue(commands["fuzz-ksm"].startswith("PATH=/p:$PATH; mm_fuzz "))
+        self.assertTrue(commands["fuzz-ksm"].endswith("-e ksm -n 1750"))
 
     def test_all_is_well(self):
         self.assertEqual(self.counts(), (len(self.status) + 1, 0, 0))

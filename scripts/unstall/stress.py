@@ -13,6 +13,8 @@ from . import common, kernel as kernels, splats, targets, vm
 # A stressor that does not end in time is killed by the guest, and hung for us.
 SLACK = 240
 SCRATCH = "/mnt/scratch"
+MM_FUZZ = "tools/testing/mm_fuzz"
+PER_SECOND = 500        # operations of mm_fuzz, in the debug kernel
 KNOBS = "/sys/kernel/mm/mremap"
 LEAKS = "/sys/kernel/debug/kmemleak"
 ALWAYS = f"echo always > {KNOBS}/relocate_anon && echo 0 > {KNOBS}/relocate_max_kb"
@@ -24,13 +26,19 @@ FIND_LEAKS = (f"[ -e {LEAKS} ] || exit 4; echo scan > {LEAKS}; sleep 6; echo sca
 
 @dataclass(frozen=True)
 class Stressor:
-    """A command that runs for so many seconds as it is told."""
+    """A command that runs for so many seconds as it is told, more or less."""
     name: str
-    command: str        # with {seconds}
+    command: str        # with {seconds}, or {operations}
+    share: float = 1.0  # of the operations
 
 
 def _stress_ng(name, options):
     return Stressor(name, f"cd {SCRATCH} && stress-ng {options} -t {{seconds}} --oomable -q")
+
+
+def _mm_fuzz(name, options, share=1.0):
+    """So much of the operations that a single thread makes in the time."""
+    return Stressor(name, f"mm_fuzz -d {SCRATCH} {options} -n {{operations:.0f}}", share)
 
 
 # Random arguments for the system calls of mm, by a user who may do little.
@@ -51,14 +59,20 @@ STRESSORS = (
     _stress_ng("numa", "--numa 1"),
     _stress_ng("remap", "--remap 1 --mmapfork 1"),
     TRINITY,
+    _mm_fuzz("fuzz", ""),
+    _mm_fuzz("fuzz-relocates", "-R always"),
+    _mm_fuzz("fuzz-ksm", "-e ksm", 0.5),
+    _mm_fuzz("fuzz-thp", "-e thp -p 1100", 0.5),
+    _mm_fuzz("fuzz-threads", "-t 2 -x", 0.1),
 )
 
 
-def steps(seconds):
+def steps(seconds, path=""):
     """Settings, the stressors, and the search for leaks."""
     found = [vm.Step("settings", f"{ALWAYS} && {KSM}", 30)]
-    found += [vm.Step(s.name, s.command.format(seconds=seconds), seconds + SLACK)
-              for s in STRESSORS]
+    for s in STRESSORS:
+        command = s.command.format(seconds=seconds, operations=seconds * PER_SECOND * s.share)
+        found.append(vm.Step(s.name, f"PATH={path}:$PATH; {command}", 2 * seconds + SLACK))
     return found + [vm.Step("leaks", FIND_LEAKS, 900)]
 
 
@@ -76,7 +90,8 @@ def run(seconds, tally):
     how = targets.boot(kernel, numa=2, append="kmemleak=on")
     how.numa = max(how.numa, 2)
     folder = common.OUT / common.base_name() / "stress"
-    done = vm.boot_and_run(how, steps(seconds), folder / "vm",
+    programs = kernels.build_workloads(kernel, MM_FUZZ)
+    done = vm.boot_and_run(how, steps(seconds, programs), folder / "vm",
                            on_begin=lambda name: common.say(f"  stress {name}"))
     for step in done.steps:
         if step.status == "4":
