@@ -37,10 +37,12 @@ class Table(unittest.TestCase):
             symbols = [re.search(r"CONFIG_\w+", line)[0] for line in row.lines]
             self.assertEqual(len(symbols), len(set(symbols)), row.name)
 
-    def test_quick_is_a_part_of_all(self):
+    def test_quick_is_a_part_of_all_and_links_nothing(self):
         quick = arches.select(quick=True)
         self.assertTrue(quick)
         self.assertLess(len(quick), len(arches.select()))
+        self.assertFalse(any(r.links for r in quick))
+        self.assertTrue(any(r.links for r in arches.select()))
 
     def test_named_rows_come_in_the_order_given_even_where_quick_is_asked(self):
         rows = arches.select(["no-ksm", "arm", "no-ksm"], quick=True)
@@ -139,8 +141,7 @@ class Judging(unittest.TestCase):
         self.addCleanup(temp.cleanup)
         self.log = Path(temp.name) / "log"
         self.log.write_text("mm/swap.c:1:2: error: no such thing\n")
-        self.row = arches.Row("x", arches.X86_64)
-        self.compiled = []
+        self.compiled, self.seen = [], set()
 
     def outcome(self, text="", status=0, objects=("mm/swap.o",)):
         return arches.Outcome(list(objects), arches.complaints(text), status, self.log)
@@ -152,11 +153,12 @@ class Judging(unittest.TestCase):
             self.compiled.append(kernel)
             return outcomes[kernel]
         with mock.patch.object(arches, "compiled", compiled):
-            return arches.problem_of(self.row, [], "ours", lambda: "base")
+            return arches.problem_of([], "ours", lambda: "base", self.seen)
 
     def test_nothing_said_passes_and_leaves_the_base_alone(self):
         self.assertIsNone(self.judge(self.outcome()))
         self.assertEqual(self.compiled, ["ours"])
+        self.assertEqual(self.seen, {"mm/swap.o"})
 
     def test_what_the_base_says_too_is_not_the_series_doing(self):
         said = self.outcome("../mm/swap.c:7:1: warning: unused variable 'x'\n")
@@ -189,14 +191,15 @@ class Judging(unittest.TestCase):
 
 class Running(unittest.TestCase):
 
-    def run_rows(self, problem, lacking=None):
+    def run_rows(self, problem, lacking=None, rows=arches.ROWS[:2]):
         tally = tallies.Tally()
         with mock.patch.object(arches.targets, "tree", lambda v: (Path("/ours"), ())), \
              mock.patch.object(arches, "touched_files", lambda t: []), \
+             mock.patch.object(arches.checks, "touched_objects", lambda *_: ["mm/swap.o"]), \
              mock.patch.object(arches, "lacking", lambda r: lacking), \
              mock.patch.object(arches, "problem_of", side_effect=problem), \
              mock.patch.object(common, "say") as say:
-            arches.run(arches.ROWS[:2], tally, lambda: 0)
+            arches.run(list(rows), tally, lambda: 0)
             code = tally.close()
         return code, [c.args[0] for c in say.mock_calls]
 
@@ -211,6 +214,11 @@ class Running(unittest.TestCase):
         self.assertEqual(code, common.EXIT_OK)
         self.assertEqual(said[-1], "0 passed, 0 failed, 2 skipped")
         self.assertIn("make deps", said[0])
+
+    def test_a_file_that_no_row_of_the_table_compiles_fails(self):
+        code, said = self.run_rows([None] * len(arches.ROWS), rows=arches.ROWS)
+        self.assertEqual(code, common.EXIT_FAILED)
+        self.assertTrue(any("no row has mm/swap.o" in line for line in said))
 
     def test_the_caller_s_llvm_does_not_reach_the_kernel(self):
         with mock.patch.dict(os.environ, LLVM="1"):

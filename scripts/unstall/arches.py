@@ -8,15 +8,13 @@ is compiled only where ours says something: what both say is not the series' doi
 
 import re
 import shutil
-import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from . import checks, common, kernel as kernels, targets, tree as trees
 from .common import CannotRun, Failed
 
 CLANG = "-19"               # as in the names of Debian's programs; the kernel wants 18
-FAULT = "arch/{}/mm/fault.c"
 
 # What a linker, modpost and objtool complain about; checks.WARNING has the compiler's.
 LINKING = re.compile(r"^.*(?:undefined reference to|undefined symbol:|WARNING: modpost:|"
@@ -91,7 +89,7 @@ class Row:
     guest: bool = True
     start: str = "tinyconfig"
     links: bool = False         # a whole kernel, not the touched objects alone
-    quick: bool = False         # also in 'make check'
+    quick: bool = False         # also in --quick, where nothing is linked
 
 
 def on(*names):
@@ -134,23 +132,25 @@ ROWS = (
                                     "TRANSPARENT_HUGEPAGE", "CMA", "MEMORY_HOTREMOVE")),
     # Whole kernels.
     Row("allnoconfig", X86_64, off("SMP", "SWAP", "KSM", "NUMA", "MIGRATION"), guest=False,
-        start="allnoconfig", links=True),
+        start="allnoconfig", links=True, quick=True),
     Row("i386-small", I386, SMALL + off("64BIT"), guest=False, links=True),
-    Row("preempt-rt", X86_64, SMALL + on("EXPERT", "PREEMPT_RT"), guest=False, links=True),
+    Row("preempt-rt", X86_64, SMALL + on("EXPERT", "PREEMPT_RT"), guest=False, links=True,
+        quick=True),
     Row("nommu", RISCV64, on("64BIT", "NONPORTABLE", "SMP") + off("MMU"), guest=False,
         start="allnoconfig", links=True, quick=True),
 )
 
 
 def select(wanted=(), quick=False):
-    """The rows of these names; all, or the quick ones, where none is named."""
+    """The rows of these names, or all; with `quick` fewer, and no kernel is linked."""
     known = {r.name: r for r in ROWS}
     for name in wanted:
         if name not in known:
             raise CannotRun(f"T={name} is no row; the rows are: {', '.join(known)}.")
-    if wanted:
-        return [known[name] for name in dict.fromkeys(wanted)]
-    return [r for r in ROWS if r.quick or not quick]
+    rows = [known[name] for name in dict.fromkeys(wanted)] or list(ROWS)
+    if not quick:
+        return rows
+    return [replace(r, links=False) for r in rows if wanted or r.quick]
 
 
 @dataclass(frozen=True)
@@ -240,9 +240,13 @@ def compiled(kernel, files):
     return Outcome(objects, complaints(text), status, log)
 
 
-def problem_of(row, files, ours, base):
-    """What is wrong with a row, or None; `base` is a function that gives the base's kernel."""
+def problem_of(files, ours, base, seen):
+    """What is wrong with a row, or None; adds the objects that it compiled to `seen`.
+
+    `base` is a function that gives the base's kernel.
+    """
     found = compiled(ours, files)
+    seen.update(found.objects)
     if not found.objects:
         return "this configuration has none of the files that the series touches"
     if not found.status and not found.said:
@@ -265,16 +269,21 @@ def lacking(row):
 
 
 def touched_files(ours):
-    """What the series touches of a tree."""
+    """What the series, and work on it that is not committed, touches of a tree."""
     return common.run("git", "-C", ours, "diff", "--name-only", "--no-renames", "--diff-filter=d",
-                      "base..HEAD").splitlines()
+                      "base").splitlines()
+
+
+def left_out(ours, files, seen):
+    """The touched files that no row of the whole table compiled, or None."""
+    wanted = {o for r in ROWS for o in checks.touched_objects(ours, files, r.tools)}
+    return f"no row has {', '.join(sorted(wanted - seen))}" if wanted - seen else None
 
 
 def run(rows, tally, clock):
     """Compiles the rows one after the other."""
-    base = common.base_name()
     ours, topics = targets.tree("ours")
-    files = touched_files(ours)
+    files, seen = touched_files(ours), set()
     for row in rows:
         why = lacking(row)
         if why:
@@ -282,8 +291,14 @@ def run(rows, tally, clock):
             continue
         begin = clock()
         try:
-            problem = problem_of(row, files, row_kernel(row, ours, topics),
-                                 lambda r=row: row_kernel(r, trees.base_tree(base)))
-        except (CannotRun, Failed, subprocess.SubprocessError) as err:
+            problem = problem_of(files, row_kernel(row, ours, topics),
+                                 lambda r=row: row_kernel(r, base_tree()), seen)
+        except (CannotRun, Failed) as err:
             problem = err
         tally.one(row.name, problem, clock() - begin)
+    if rows == list(ROWS) and not tally.skipped:
+        tally.one("each touched C file is in a row", left_out(ours, files, seen), 0)
+
+
+def base_tree():
+    return trees.base_tree(common.base_name())
