@@ -96,7 +96,8 @@ class Trees(unittest.TestCase):
         lines = kernel.own.read_text().splitlines()
         self.assertEqual(lines, ["CONFIG_KSM_RMAP_KUNIT_TEST=y", "# CONFIG_KSM is not set"])
         names = [f.name for f in kernel.fragments()]
-        self.assertEqual(names, ["guest.config", "x86_64.config", "ksm.config", "row.config"])
+        self.assertEqual(sorted(names[:-1]), ["guest.config", "ksm.config", "x86_64.config"])
+        self.assertEqual(names[-1], "row.config")
         self.assertEqual(kernel.promised(), [kernel.own])
 
     def test_the_base_is_not_asked_for_suites(self):
