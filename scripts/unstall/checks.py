@@ -311,7 +311,7 @@ def each_commit():
     tip = common.run("git", "-C", ours, "rev-parse", "HEAD").strip()
     commits = series_commits(ours)
     files = sorted({f for c, _ in commits for f in changed_files(ours, c)})
-    path = detached_tree(base, "base")
+    path = detached_tree(base, "base", "commits")
     known = {}
 
     def baseline():

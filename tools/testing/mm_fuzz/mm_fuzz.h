@@ -20,7 +20,7 @@
 
 #define __noreturn	__attribute__((noreturn))
 #define __printf(a, b)	__attribute__((format(printf, a, b)))
-#define noinline	__attribute__((noinline))
+#define __noinline	__attribute__((noinline))
 #define BIT_ULL(n)	(1ULL << (n))
 
 #define MAX_THREADS	32

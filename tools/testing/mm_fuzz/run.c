@@ -209,7 +209,7 @@ static void setup_arena(long id)
 }
 
 /* A stack that grows during the run would count as mapped memory. */
-static noinline void grow_stack(void)
+static __noinline void grow_stack(void)
 {
 	volatile char room[512 << 10];
 	size_t i;
