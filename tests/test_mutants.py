@@ -50,6 +50,11 @@ class Headers(unittest.TestCase):
         self.assertEqual(found.killers, [mutants.Killer("mm/ksm_rmap", ("a", "b.c")),
                                          mutants.Killer("gate", ("x86_64",))])
 
+    def test_lines_of_one_kind_are_one_run(self):
+        found = self.read("A mistake.\nKilled by: mm/x a\nKilled by: kunit/y b\nKilled by: mm/x c\n")
+        self.assertEqual(found.killers, [mutants.Killer("mm/x", ("a", "c")),
+                                         mutants.Killer("kunit/y", ("b",))])
+
     def test_a_mutant_that_nobody_kills_is_refused(self):
         with self.assertRaisesRegex(common.CannotRun, "does not say what kills it"):
             self.read("A mistake.\n")

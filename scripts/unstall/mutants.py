@@ -57,7 +57,10 @@ class Mutant:
 def read(path):
     """A mutant from its file."""
     header = path.read_text().partition("\n--- ")[0]
-    killers = [Killer(kind, tuple(tests.split())) for kind, tests in KILLER.findall(header)]
+    tests_of = {}           # A long line of one kind is several.
+    for kind, tests in KILLER.findall(header):
+        tests_of.setdefault(kind, []).extend(tests.split())
+    killers = [Killer(kind, tuple(tests)) for kind, tests in tests_of.items()]
     for killer in killers:
         if not re.fullmatch(r"(mm|kunit)/\w+|gate|vma", killer.kind):
             raise CannotRun(f"{path.name}: nobody knows how '{killer.kind}' kills.")
