@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from . import common, kernel as kernels, splats, targets, vm
 
 # A stressor that does not end in time is killed by the guest, and hung for us.
-SLACK = 120
+SLACK = 240
 SCRATCH = "/mnt/scratch"
 MM_FUZZ = "tools/testing/mm_fuzz"
 PER_SECOND = 500        # operations of mm_fuzz, in the debug kernel
