@@ -142,10 +142,10 @@ def run_in_guest(mutant):
     return judge(mutant, vm.boot_and_run(how, steps, folder / "vm"), folder)
 
 
-def elsewhere(killer):
+def elsewhere(mutant, killer):
     """What make check does with the mutants that need no guest."""
     if killer.kind == "vma":
-        return checks.vma_tests_see_mutant(targets.tree("ours")[0])
+        return checks.vma_tests_see_mutant(targets.tree("ours")[0], mutant.path.name, killer.tests)
     for arch in killer.tests:
         problem = checks.gate_sees_mutant(arch)
         if problem:
@@ -155,7 +155,7 @@ def elsewhere(killer):
 
 def problem_of(mutant):
     """None if a mutant is killed by all that should; else what is wrong."""
-    found = [elsewhere(k) for k in mutant.killers if not k.is_in_guest()]
+    found = [elsewhere(mutant, k) for k in mutant.killers if not k.is_in_guest()]
     if any(k.is_in_guest() for k in mutant.killers):
         found.append(run_in_guest(mutant))
     return "\n".join(p for p in found if p) or None

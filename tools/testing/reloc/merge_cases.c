@@ -59,12 +59,18 @@ static int vmas(const char *addr, size_t pages)
 	return count_vmas(addr, pages * page);
 }
 
-static int away_and_back(char *a, char *b)
+/* The second of three pages. */
+static int there_and_back(char *a, char *b)
 {
-	map_filled(a, 3);
 	move(a + page, 1, b);
 	move(b, 1, a + page);
 	return vmas(a, 3);
+}
+
+static int away_and_back(char *a, char *b)
+{
+	map_filled(a, 3);
+	return there_and_back(a, b);
 }
 
 static int filled_while_away(char *a, char *b)
@@ -84,28 +90,32 @@ static int hole_refilled(char *a, char *b)
 	return vmas(a, 3);
 }
 
+/* What is at b continues what is at a. */
+static int joined(char *a, char *b)
+{
+	move(b, 3, a + 3 * page);
+	return vmas(a, 6);
+}
+
 static int next_to_filled(char *a, char *b)
 {
 	map_filled(a, 3);
 	map_filled(b, 3);
-	move(b, 3, a + 3 * page);
-	return vmas(a, 6);
+	return joined(a, b);
 }
 
 static int next_to_empty(char *a, char *b)
 {
 	map(a, 3);
 	map_filled(b, 3);
-	move(b, 3, a + 3 * page);
-	return vmas(a, 6);
+	return joined(a, b);
 }
 
 static int empty_next_to_filled(char *a, char *b)
 {
 	map_filled(a, 3);
 	map(b, 3);
-	move(b, 3, a + 3 * page);
-	return vmas(a, 6);
+	return joined(a, b);
 }
 
 static int exchanged(char *a, char *b)
@@ -153,9 +163,7 @@ static int away_and_back_after_fork(char *a, char *b)
 		_exit(read(hold[0], &byte, 1) != 0);
 	}
 	close(hold[0]);
-	move(a + page, 1, b);
-	move(b, 1, a + page);
-	nr = vmas(a, 3);
+	nr = there_and_back(a, b);
 	close(hold[1]);
 	waitpid(pid, NULL, 0);
 	return nr;
@@ -172,9 +180,7 @@ static int away_and_back_in_child(char *a, char *b)
 		die("fork");
 	if (!pid) {
 		fill(a + page, 1);
-		move(a + page, 1, b);
-		move(b, 1, a + page);
-		_exit(vmas(a, 3));
+		_exit(there_and_back(a, b));
 	}
 	if (waitpid(pid, &status, 0) != pid || !WIFEXITED(status))
 		die("wait for the child");
