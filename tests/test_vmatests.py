@@ -105,11 +105,21 @@ class Mutant(Tree):
         with self.assertRaises((common.CannotRun, common.Failed)):
             vmatests.mutate(farm, self.tree / "one.patch")
 
-    def test_it_must_fail_the_test_that_it_is_for(self):
-        for found, seen in ((None, False), ("does not build:\nx", False),
-                            ("Test anon_vma_non_mergeable FAILED", True)):
-            with mock.patch.object(checks, "vma_tests", return_value=found):
-                self.assertEqual(checks.vma_tests_see_mutant(self.tree) is None, seen, found)
+    def test_it_must_fail_the_tests_that_it_is_for(self):
+        one, other = "anon_vma_non_mergeable", "merge_new"
+        for found, tests, unseen in (
+                (None, [one], [one]),
+                ("does not build:\nx", [one], [one]),
+                (f"Test {one} FAILED", [one], []),
+                (f"Test {one} FAILED", [one, other], [other])):
+            with self.subTest(found=found, tests=tests), \
+                    mock.patch.object(checks, "vma_tests", return_value=found) as run:
+                said = checks.vma_tests_see_mutant(self.tree, "one.patch", tests)
+                run.assert_called_once_with(self.tree, "one.patch")
+                if unseen:
+                    self.assertIn(f"{', '.join(unseen)} did not fail", said)
+                else:
+                    self.assertIsNone(said)
 
 
 class Tested(unittest.TestCase):
