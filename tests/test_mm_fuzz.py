@@ -52,6 +52,11 @@ class MmFuzzOptionsTest(Built):
         self.assertTrue(self.program.exists())
         self.assertFalse((SOURCE / "mm_fuzz").exists())
 
+    def test_builds_nothing_but_the_program(self):
+        # A rule with a pattern made the Makefile, too, where a source was newer.
+        done = make("-n", "-W", "mm_fuzz.c")
+        self.assertEqual(re.findall(r" -o (\S+)", done.stdout), ["mm_fuzz"])
+
     def test_refuses_what_makes_no_sense(self):
         for words in (["-n", "x"], ["-n", "0"], ["-s", "-1"], ["-s", ""], ["-i", "3,x"],
                       ["-i", "3,3"], ["-i", ""], ["-c", "0"], ["-p", "1"], ["-t", "1000"],
