@@ -1548,6 +1548,15 @@ static void reap(struct __test_metadata *_metadata, int *nr_children, int most)
 	}
 }
 
+/* A page that merged with a child's copy stays merged after the child's exit. */
+static void leave_copies(struct range *r)
+{
+	size_t page;
+
+	for (page = 0; page < r->nr; page++)
+		write_page(r, page);
+}
+
 /* What a child shares must not get another place: it does not merge. */
 static void move_shared(struct __test_metadata *_metadata)
 {
@@ -1608,6 +1617,8 @@ TOGETHER(fork)
 	reap(_metadata, &nr_children, 0);
 	EXPECT_EQ(nr_children, 0);
 	check_all(_metadata);
+	leave_copies(&ranges[0]);
+	leave_copies(&ranges[1]);
 	wait_for_ksm(_metadata, NR_MERGED, KSM_ITEMS);
 	if (self->tracing)
 		check_trace(_metadata, false, false);
