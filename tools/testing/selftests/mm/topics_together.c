@@ -44,6 +44,7 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+#include "slow_device.h"
 #include "vm_util.h"
 
 #ifndef MREMAP_DONTUNMAP
@@ -66,8 +67,6 @@
 #define NO_SWAP		"no swap space: swapon a disk, or a file on one"
 #define NO_CGROUP	"no memory cgroup: mount cgroup2 at " CGROUPS ", with CONFIG_MEMCG"
 #define NO_EVENTS	"no rmap events in " TRACEFS ": mount it, or use a kernel that has them"
-#define NO_LOOP		"no loop device: build the kernel with CONFIG_BLK_DEV_LOOP"
-#define NO_DELAY	"no dm-delay device: build the kernel with CONFIG_DM_DELAY"
 #define NO_KNOBS	"no " KNOBS ": use a kernel that can relocate"
 #define NO_4K		"pages are not of 4K: the limit is for such a kernel"
 #define NO_THP		"no THPs: build the kernel with CONFIG_TRANSPARENT_HUGEPAGE"
@@ -744,151 +743,22 @@ static void reclaim_step(struct worker *w)
 }
 
 /*
- * A slow device: dm-delay over a loop device over a memfd
+ * What is missing for a slow device with a swap header, or NULL. All of its pages
+ * are allocated here, for they belong to the cgroup of who is the first to write.
  */
-
-struct dev {
-	char name[32];
-	char node[32];
-	char lower[32];		/* The loop device, as major:minor. */
-	unsigned int minor;
-	size_t size;
-	bool made;
-	bool swap;
-};
-
-struct dm_request {
-	struct dm_ioctl io;
-	struct dm_target_spec spec;
-	char text[256];
-};
-
-static int dm_call(struct dev *d, unsigned long cmd, unsigned int flags,
-		   struct dm_request *r)
-{
-	/* Tell udev's rules to leave this device alone. */
-	const unsigned int no_udev = 0xff << 16;
-	int control = open("/dev/" DM_DIR "/" DM_CONTROL_NODE, O_RDWR | O_CLOEXEC);
-	int ret;
-
-	if (control < 0)
-		return -1;
-	r->io.version[0] = DM_VERSION_MAJOR;
-	r->io.data_size = sizeof(*r);
-	r->io.data_start = offsetof(struct dm_request, spec);
-	r->io.flags = flags;
-	r->io.event_nr = no_udev;
-	snprintf(r->io.name, sizeof(r->io.name), "%s", d->name);
-	ret = ioctl(control, cmd, r);
-	close(control);
-	return ret;
-}
-
-/* What is held by the delay that was set before is let go. */
-static int set_read_delay(struct dev *d, unsigned int ms)
-{
-	struct dm_request load = { .io.target_count = 1 }, resume = {};
-
-	load.spec.length = d->size / 512;
-	snprintf(load.spec.target_type, sizeof(load.spec.target_type), "delay");
-	snprintf(load.text, sizeof(load.text), "%s 0 %u %s 0 0", d->lower, ms,
-		 d->lower);
-	if (dm_call(d, DM_TABLE_LOAD, 0, &load))
-		return -1;
-	return dm_call(d, DM_DEV_SUSPEND, DM_SKIP_LOCKFS_FLAG | DM_NOFLUSH_FLAG,
-		       &resume);
-}
-
-/* How many reads dm-delay holds at the moment. */
-static int nr_held(struct dev *d)
-{
-	struct dm_request r = {};
-
-	if (dm_call(d, DM_TABLE_STATUS, DM_NOFLUSH_FLAG, &r))
-		return 0;
-	return atoi(r.text);
-}
-
-static int make_loop(struct dev *d, int memfd)
-{
-	struct loop_config config = {
-		.fd = memfd,
-		.info.lo_flags = LO_FLAGS_AUTOCLEAR,
-	};
-	int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
-	struct stat st;
-	char path[32];
-	int fd;
-
-	if (control < 0)
-		return -1;
-	snprintf(path, sizeof(path), "/dev/loop%d", ioctl(control, LOOP_CTL_GET_FREE));
-	close(control);
-	fd = open(path, O_RDWR | O_CLOEXEC);
-	if (fd < 0)
-		return -1;
-	if (fstat(fd, &st) || ioctl(fd, LOOP_CONFIGURE, &config)) {
-		close(fd);
-		return -1;
-	}
-	snprintf(d->lower, sizeof(d->lower), "%u:%u", major(st.st_rdev),
-		 minor(st.st_rdev));
-	return fd;
-}
-
-static bool make_mapped(struct dev *d)
-{
-	struct dm_request r = {};
-
-	snprintf(d->name, sizeof(d->name), "topics_together-%d", getpid());
-	if (dm_call(d, DM_DEV_CREATE, 0, &r))
-		return false;
-	d->made = true;
-	d->minor = (r.io.dev & 0xff) | ((r.io.dev >> 12) & 0xfff00);
-	snprintf(d->node, sizeof(d->node), "/dev/dm-%u", d->minor);
-	return !set_read_delay(d, 0);
-}
-
-/*
- * What is missing for a device with a swap header, or NULL. All of its pages are
- * allocated here, for they belong to the cgroup of who is the first to write.
- */
-static const char *make_device(struct dev *d, size_t size)
+static const char *make_swap_device(struct dev *d, size_t size)
 {
 	uint32_t header[3] = { 1, size / psize() - 1, 0 };
-	int memfd = memfd_create("topics_together", MFD_CLOEXEC), loop;
-	bool made;
+	int memfd = memfd_create("topics_together", MFD_CLOEXEC);
 
-	d->size = size;
-	if (memfd < 0 || fallocate(memfd, 0, 0, size) ||
-	    pwrite(memfd, header, sizeof(header), 1024) != sizeof(header) ||
-	    pwrite(memfd, "SWAPSPACE2", 10, psize() - 10) != 10)
+	if (memfd >= 0 &&
+	    (fallocate(memfd, 0, 0, size) ||
+	     pwrite(memfd, header, sizeof(header), 1024) != sizeof(header) ||
+	     pwrite(memfd, "SWAPSPACE2", 10, psize() - 10) != 10)) {
+		close(memfd);
 		return "no memory for a device: free some";
-	loop = make_loop(d, memfd);
-	close(memfd);
-	if (loop < 0)
-		return NO_LOOP;
-	made = make_mapped(d);
-	close(loop);
-	return made ? NULL : NO_DELAY;
-}
-
-static void remove_device(struct dev *d)
-{
-	struct dm_request r;
-	int tries;
-
-	if (!d->made)
-		return;
-	set_read_delay(d, 0);
-	if (d->swap)
-		swapoff(d->node);
-	for (tries = 0; tries < 100; tries++) {
-		memset(&r, 0, sizeof(r));
-		if (!dm_call(d, DM_DEV_REMOVE, 0, &r))
-			break;
-		usleep(10000);
 	}
+	return make_device(d, memfd, size);
 }
 
 /*
@@ -1325,13 +1195,13 @@ static void all_swap_out(struct __test_metadata *_metadata, struct range *r)
 
 static const char *slow_swap(struct dev *d)
 {
-	const char *why = make_device(d, SWAP_SIZE);
+	const char *why = make_swap_device(d, SWAP_SIZE);
 
 	if (why)
 		return why;
 	d->swap = !swapon(d->node, SWAP_FLAG_PREFER | 32767);
-	if (!d->swap || set_read_delay(d, SLOW_MS))
-		return "no swap on " NO_DELAY;
+	if (!d->swap || set_delays(d, SLOW_MS, 0))
+		return "no swap on a dm-delay device: build the kernel with CONFIG_DM_DELAY";
 	return NULL;
 }
 
@@ -1368,7 +1238,7 @@ TOGETHER(swap)
 		usleep(round % 8 * 500);
 	}
 	stop_workers(_metadata);
-	ASSERT_EQ(set_read_delay(&self->dev, 0), 0);
+	ASSERT_EQ(set_delays(&self->dev, 0, 0), 0);
 	check_vmas(_metadata, variant->mode);
 	all_swap_out(_metadata, r);
 	check_all(_metadata);
@@ -1975,7 +1845,7 @@ static bool can_be_read(pid_t victim, const char *name)
  */
 TEST_F_TIMEOUT(exposure, slow_reader_blocks_nobody, TEST_SECONDS)
 {
-	const char *why = make_device(&self->dev, FILE_SIZE);
+	const char *why = make_swap_device(&self->dev, FILE_SIZE);
 	int steps[2], status, fd;
 	char *map;
 	pid_t pid;
@@ -1987,7 +1857,7 @@ TEST_F_TIMEOUT(exposure, slow_reader_blocks_nobody, TEST_SECONDS)
 	map = mmap(NULL, FILE_SIZE, PROT_READ, MAP_SHARED, fd, 0);
 	ASSERT_NE(map, MAP_FAILED);
 	ASSERT_EQ(ioctl(fd, BLKFLSBUF), 0);
-	ASSERT_EQ(set_read_delay(&self->dev, HELD_MS), 0);
+	ASSERT_EQ(set_delays(&self->dev, HELD_MS, 0), 0);
 	ASSERT_EQ(pipe2(steps, O_CLOEXEC), 0);
 	pid = fork();
 	ASSERT_GE(pid, 0);
@@ -2000,7 +1870,7 @@ TEST_F_TIMEOUT(exposure, slow_reader_blocks_nobody, TEST_SECONDS)
 	EXPECT_TRUE(can_be_read(pid, "cmdline"));
 	EXPECT_TRUE(step_comes(steps[0]));
 
-	ASSERT_EQ(set_read_delay(&self->dev, 0), 0);
+	ASSERT_EQ(set_delays(&self->dev, 0, 0), 0);
 	ASSERT_EQ(waitpid(pid, &status, 0), pid);
 	EXPECT_EQ(status, 0);
 	close(fd);
