@@ -153,6 +153,14 @@ static void merge(const struct pages *pages)
 	set_ksm("run", 0);
 }
 
+/* It runs for so many full scans, from the first to the last of them. */
+void scan_by_ksmd(unsigned long nr)
+{
+	set_ksm("run", 1);
+	wait_for_scans(nr);
+	set_ksm("run", 0);
+}
+
 static void build_region(struct pages *pages, bool ksm)
 {
 	static unsigned int round;

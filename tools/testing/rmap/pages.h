@@ -20,6 +20,7 @@ struct pages {
 
 void build_pages(struct pages *pages);
 void drop_pages(struct pages *pages);
+void scan_by_ksmd(unsigned long nr);
 /* 0 when the page is not present. */
 uint64_t pfn_of(const void *address);
 /* How often the page is mapped; ~0 when the kernel does not say. */

@@ -58,7 +58,7 @@ static void __noreturn usage(int status)
 	      "  -i ITERATIONS   how often the trigger is pulled (10)\n"
 	      "  -t TYPES        of ksm,anon,file,split (ksm,anon,file); split is an\n"
 	      "                  anonymous page, mapped once, among -n VMAs\n"
-	      "  -m TRIGGERS     of migrate,reclaim,compact (migrate)\n"
+	      "  -m TRIGGERS     of migrate,reclaim,compact,scan (migrate)\n"
 	      "  -T SECONDS      limit of each wait (300)\n"
 	      "  -F, --force     go on though KSM has merged pages of others\n"
 	      "  -N, --no-trace  only time the triggers: for kernels without the events\n"
@@ -214,10 +214,11 @@ static void add_rows(enum trigger trigger, struct walks *walks)
 		return;
 	if (walks->unpaired)
 		fail("%zu events of %s have no partner", walks->unpaired, type_names[pages.type]);
-	if (!walks->duration.count && trigger != TRIGGER_COMPACT)
+	if (!walks->duration.count && must_walk(trigger))
 		fail("no walk was seen; is this the initial PID namespace?");
 	if (!walks->duration.count)
-		progress("compaction did not meet the %s page", type_names[pages.type]);
+		progress("%s did not walk the %s page", trigger_names[trigger],
+			 type_names[pages.type]);
 	add_row(trigger, "walk duration", "ns", &walks->duration);
 	add_row(trigger, "lock hold", "ns", &walks->hold);
 	add_row(trigger, "VMAs per walk", "VMAs", &walks->vmas);
@@ -229,7 +230,7 @@ static void add_rows(enum trigger trigger, struct walks *walks)
 
 static bool run(enum trigger trigger)
 {
-	const char *why = cannot(trigger, mappings_wanted(&pages));
+	const char *why = cannot(trigger, &pages);
 	struct samples durations = { 0 };
 	struct walks walks = { 0 };
 

@@ -5,6 +5,8 @@
  *		shared pages alone.  Those are reclaimed by memory.reclaim of a
  *		cgroup of our own, which also walks pages that it then keeps.
  * compact	/proc/sys/vm/compact_memory: it need not meet our page
+ * scan		twenty full scans of ksmd, which look at each merged page and need
+ *		not walk at all
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -21,13 +23,14 @@
 
 #define MOVE_ALL	0x4	/* MPOL_MF_MOVE_ALL */
 #define MAX_NODES	1024
+#define NR_SCANS	20
 #define CGROUPS		"/sys/fs/cgroup"
 #define CONTROL		CGROUPS "/cgroup.subtree_control"
 #ifndef MADV_PAGEOUT
 #define MADV_PAGEOUT	21
 #endif
 
-const char * const trigger_names[NR_TRIGGERS] = { "migrate", "reclaim", "compact" };
+const char * const trigger_names[NR_TRIGGERS] = { "migrate", "reclaim", "compact", "scan" };
 
 static char group[128], old_group[512];
 static bool enabled_memory;	/* in the root cgroup, by us */
@@ -58,7 +61,12 @@ static bool memory_cgroups(void)
 	       strstr(text, "memory");
 }
 
-const char *cannot(enum trigger trigger, unsigned long mappings)
+bool must_walk(enum trigger trigger)
+{
+	return trigger == TRIGGER_MIGRATE || trigger == TRIGGER_RECLAIM;
+}
+
+const char *cannot(enum trigger trigger, const struct pages *pages)
 {
 	int nodes[MAX_NODES];
 
@@ -66,11 +74,13 @@ const char *cannot(enum trigger trigger, unsigned long mappings)
 		return "migrate needs two NUMA nodes with memory; boot with numa=fake=2";
 	if (trigger == TRIGGER_RECLAIM && !has_swap())
 		return "reclaim needs swap; see swapon(8)";
-	if (trigger == TRIGGER_RECLAIM && mappings > 1 && !memory_cgroups())
+	if (trigger == TRIGGER_RECLAIM && mappings_wanted(pages) > 1 && !memory_cgroups())
 		return "reclaim of a shared page needs the memory controller of cgroup v2 at "
 		       CGROUPS;
 	if (trigger == TRIGGER_COMPACT && access("/proc/sys/vm/compact_memory", W_OK))
 		return "compact needs CONFIG_COMPACTION";
+	if (trigger == TRIGGER_SCAN && pages->type != TYPE_KSM)
+		return "ksmd scans a page of -t ksm only";
 	return NULL;
 }
 
@@ -172,6 +182,8 @@ void pull_trigger(enum trigger trigger, const struct pages *pages)
 		migrate(pages);
 	else if (trigger == TRIGGER_RECLAIM)
 		reclaim_page(pages);
-	else
+	else if (trigger == TRIGGER_COMPACT)
 		write_file("/proc/sys/vm/compact_memory", "1");
+	else
+		scan_by_ksmd(NR_SCANS);
 }
