@@ -70,7 +70,7 @@ bench:		## base against ours, all workloads: a report; W="ksm lru" N=3
 bench-quick:	## a few of them, in less than 5 minutes once the kernels are built
 	$(go)/deps run bench
 	$(go)/bench --quick
-bench-keep:	## take the last bench as Documentation/results/ and README's table
+bench-keep:	## take the last bench as Documentation/results/ and the tables
 	$(go)/bench --keep
 perf:		## perf stat, stacks and flame graphs of both: W=lru
 	$(go)/deps run bench perf

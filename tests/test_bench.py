@@ -9,7 +9,7 @@ import unittest
 from pathlib import Path
 from unittest import mock
 
-from unstall import bench, checks, common, figures, measuring, page, progress, project, series, vm, workloads
+from unstall import bench, common, figures, measuring, page, progress, project, series, vm, workloads
 from unstall.workloads import Row, Target, Workload
 
 DATA = Path(__file__).resolve().parent / "data"
@@ -576,37 +576,6 @@ class Report(unittest.TestCase):
         for line in figures.markdown(recorded()).splitlines():
             if line.startswith("|"):
                 self.assertEqual(line.count("|"), len(figures.HEADINGS) + 1)
-
-    def test_readme_block_is_put_between_its_markers_and_found_again(self):
-        readme = f"above\n\n{figures.BEGIN}\nold\n{figures.END}\n\nbelow\n"
-        new = figures.readme_with(readme, recorded())
-        self.assertNotIn("old", new)
-        self.assertEqual(new, figures.readme_with(new, recorded()))
-        self.assertTrue(new.startswith("above\n\n") and new.endswith("\n\nbelow\n"))
-
-    def test_spread_of_instructions_and_of_counts_stand_apart(self):
-        def row(name, figure, spread):
-            return {"workload": name, "row": figure, "spread %": spread, "readme": True}
-        rows = [row("a", "instructions, least", [0.1, 0.3]), row("b", "lock round trips", [0, 200])]
-        self.assertEqual(figures.most_spread({"rows": rows}), "differ by at most 0.30% in "
-                         "instructions (a) and by at most 200.00% in counts (b)")
-        self.assertIn("one of each", figures.most_spread({"rows": [row("a", "x", [None, None])]}))
-
-    def test_readme_without_markers(self):
-        self.assertIsNone(figures.readme_with("nothing", recorded()))
-
-    def test_a_changed_figure_in_readme_fails_the_check(self):
-        with tempfile.TemporaryDirectory() as temp, mock.patch.object(checks, "ROOT", Path(temp)):
-            kept = Path(temp) / "Documentation" / "results" / f"{common.base_name()}.json"
-            readme = Path(temp) / "README"
-            readme.write_text(figures.readme_with(f"{figures.BEGIN}{figures.END}", recorded()))
-            self.assertIn("make bench", checks.results_are_in_readme())
-            kept.parent.mkdir(parents=True)
-            kept.write_text(json.dumps(recorded()))
-            self.assertIsNone(checks.results_are_in_readme())
-            figure = figures.number(recorded()["rows"][1]["ours"])
-            readme.write_text(readme.read_text().replace(figure, "1,234"))
-            self.assertIn("is not that of", checks.results_are_in_readme())
 
     def test_the_page_is_one_file_without_scripts_or_network(self):
         with mock.patch.object(page, "draw", lambda charts: ["<svg></svg>"] * len(charts)):

@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from . import common, compose, figures, kernel as kernels, machinecode, series, targets, testrun
+from . import common, compose, kernel as kernels, machinecode, series, tables, targets, testrun
 from . import tree as trees, vm, vmatests
 from .common import ROOT
 
@@ -72,22 +72,22 @@ def help_is_complete():
     return f"not both declared and described: {', '.join(sorted(odd))}" if odd else None
 
 
-def results_are_in_readme():
-    """README's table is what the committed results of the newest base give."""
-    path = figures.kept_file(ROOT)
+def tables_are_of_results():
+    """The tables of README and the documents are what the committed results give."""
+    path = tables.kept_file(ROOT)
     if not path.exists():
         return f"there is no {path.relative_to(ROOT)}; 'make bench bench-keep' makes it"
-    text = (ROOT / "README").read_text()
-    wanted = figures.readme_with(text, json.loads(path.read_text()))
-    if wanted == text:
+    odd = tables.stale(ROOT, json.loads(path.read_text()))
+    if not odd:
         return None
-    return f"README's table is not that of {path.relative_to(ROOT)}; 'make bench-keep' writes both"
+    return (f"the tables of {', '.join(str(p.relative_to(ROOT)) for p in odd)} are not those of "
+            f"{path.relative_to(ROOT)}; 'make bench-keep' writes both")
 
 
 def style():
     yield "SPDX", spdx
     yield "make help is complete", help_is_complete
-    yield "README's table is that of the results", results_are_in_readme
+    yield "the tables are those of the results", tables_are_of_results
     yield "shellcheck", lambda: command("shellcheck", *shell_scripts(), cwd=ROOT)
     yield "pyflakes", lambda: command("/usr/bin/python3", "-m", "pyflakes", *python_files(), cwd=ROOT)
     documents = [f for f in repo_files() if re.fullmatch(r"README(\.rst)?|MAINTAINERS\.rst|"

@@ -5,9 +5,7 @@ A difference of the means that is not larger than the spread of the runs is call
 no difference, whatever its sign; a single run has no spread and gets no verdict.
 """
 
-import textwrap
-
-from . import bench, common, project, workloads
+from . import bench, project, workloads
 
 SAME = "no difference"
 ONE_RUN = "one run"
@@ -273,62 +271,6 @@ def checked(some):
 METHOD = ("Instructions are nanoseconds of a guest under QEMU's -icount shift=0,sleep=off. "
           "Spread is the largest difference between runs of one kernel; a difference that is not "
           "larger is called no difference.")
-
-
-# --------------------------------------------------------------------- README
-
-def kept_file(root):
-    """The committed results of the base, below the repository's folder."""
-    return root / "Documentation" / "results" / f"{common.base_name()}.json"
-
-
-BEGIN, END = ".. results: begin", ".. results: end"
-README_HEADINGS = ("workload", "figure", "base", "ours", "ours/base", "target")
-
-
-def readme_cells(row):
-    return (row["workload"], f"{row['row']} {row['unit']}".strip(), number(row["base"]),
-            number(row["ours"]), ratio(row), f"{row['target']} {met(row)}".strip() or "..")
-
-
-def most_spread(results):
-    """By how much the runs of one kernel differ in README's rows, and where they do most.
-
-    Counts near zero differ by much of themselves, so they stand apart from instructions.
-    """
-    parts = []
-    for kind, timed in (("instructions", True), ("counts", False)):
-        known = [(s, r["workload"]) for r in results["rows"] for s in r["spread %"]
-                 if r["readme"] and s is not None and r["row"].startswith("instructions") == timed]
-        if known:
-            most, where = max(known)
-            parts.append(f"by at most {most:.2f}% in {kind}" + (f" ({where})" if most else ""))
-    return f"differ {' and '.join(parts)}" if parts else "were one of each: no spread is known"
-
-
-def readme_block(results):
-    """The part of README between its markers: a simple table of reStructuredText."""
-    table = [README_HEADINGS] + [readme_cells(r) for r in results["rows"] if r["readme"]]
-    widths = [max(len(line[n]) for line in table) for n in range(len(README_HEADINGS))]
-    rule = "  ".join("=" * w for w in widths)
-
-    def text(line):
-        return "  ".join(c.rjust(w) if 2 <= n <= 4 else c.ljust(w)
-                         for n, (c, w) in enumerate(zip(line, widths))).rstrip()
-
-    made = textwrap.fill(f"Made by ``{results['command']}``; the runs of one kernel "
-                         f"{most_spread(results)}.", 86,
-                         break_on_hyphens=False)
-    return "\n".join([BEGIN, "", made, "", rule, text(table[0]), rule, *map(text, table[1:]), rule,
-                      "", END])
-
-
-def readme_with(text, results):
-    """README with the block of these results; None if it has no markers."""
-    if BEGIN not in text or END not in text:
-        return None
-    head, rest = text.split(BEGIN, 1)
-    return head + readme_block(results) + rest.split(END, 1)[1]
 
 
 def find(names):

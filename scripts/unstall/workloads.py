@@ -180,16 +180,20 @@ LRU = (
     _churn("willneed-1", "-m willneed -p 1", _at_most(0)),
     _churn("touch-1", "-m touch -p 1", NO_MORE),
     _churn("touch-16", "-m touch -p 16", NO_MORE),
+    _churn("touch-30", "-m touch -p 30", NO_MORE),
+    _churn("touch-64", "-m touch -p 64", NO_MORE),
     _churn("touch-512", "-m touch -p 512 -c 310", NO_MORE),
     _churn("locked-1", "-m locked -p 1", NO_MORE, quick=True),
     _churn("locked-16", "-m locked -p 16", NO_MORE),
     _churn("surviving", "-m none -k 1", NO_MORE),
+    _churn("surviving-and-4", "-p 4 -k 1", NO_MORE),
     _churn("file-1", "-m file -p 1", NO_MORE),
     _churn("file-16", "-m file -p 16", NO_MORE),
     _churn("file-31", "-m file -p 31", NO_MORE),
     _churn("file-512", "-m file -p 512 -c 310", NO_MORE),
     _churn("mbind-1", "-m mbind -p 1 -c 310", NO_MORE, guest="nodes"),
     _churn("mbind-16", "-m mbind -p 16 -c 310", NO_MORE, guest="nodes"),
+    _churn("tasks-4", "-p 1 -t 4", _at_most(0)),
     _churn("tasks-16", "-p 1 -t 16 -c 620", _at_most(0)),
     _churn("tasks-40", "-p 1 -t 40 -c 310"),
     _stress_mremap(1, 2000, quick=True),
@@ -208,9 +212,9 @@ KSM_STEPS = ("func:anon_vma_interval_tree_iter_next",)
 KSM_LOOKUPS = ("func:anon_vma_interval_tree_iter_first",)
 
 
-def _walk(vmas, sharers, target=None, published="", **other):
-    return Workload(f"ksm-{vmas}-{sharers}", "ksm", "nodes",
-                    f"rmap_benchmark -N -n {vmas} -s {sharers} -i 3 -t ksm --metrics",
+def _walk(vmas, sharers, target=None, published="", options="", **other):
+    return Workload(f"ksm-{vmas}-{sharers}" + ("-forked" if options else ""), "ksm", "nodes",
+                    f"rmap_benchmark -N -n {vmas} -s {sharers} -i 3 -t ksm {options}--metrics",
                     (Row("instructions", ("ksm-migrate-trigger",), "/move_pages()", target=target,
                          published=published, readme=other.pop("readme", False)),), **other)
 
@@ -229,11 +233,22 @@ KSM = (
     _walk_256(60000, seconds=600, readme=True),
     _walk(20000, 1),
     _walk(20000, 16),
+    _walk(2, 1),
+    _walk(1000, 256, options="-c 10 "),
     Workload("ksm-counts", "ksm", "nodes",
              "rmap_benchmark -N -n 20000 -s 256 -i 1 -t ksm --metrics", (
                  Row("look-ups", KSM_LOOKUPS, "/move_pages()", target=_at_most(512)),
                  Row("tree steps", KSM_STEPS, "/move_pages()", target=_at_most(512),
                      readme=True)), count=KSM_LOOKUPS + KSM_STEPS, seconds=600),
+    Workload("ksm-counts-forked", "ksm", "nodes",
+             "rmap_benchmark -N -n 1000 -s 256 -i 1 -t ksm -c 10 --metrics", (
+                 Row("look-ups", KSM_LOOKUPS, "/move_pages()"),
+                 Row("tree steps", KSM_STEPS, "/move_pages()")),
+             count=KSM_LOOKUPS + KSM_STEPS, seconds=600),
+    Workload("ksm-scan", "ksm", "nodes",
+             "rmap_benchmark -N -n 20000 -s 20000 -i 1 -t ksm -m scan --metrics", (
+                 Row("instructions", ("ksm-scan-trigger",), "/merged page that ksmd scans",
+                     per=20 * 20000),), seconds=600),
     _wall("ksm-20000-256", "ksm", "rmap_benchmark -N -n 20000 -s 256 -i 3 -t ksm --metrics",
           "ksm-migrate-trigger", "ns/move_pages()"),
 )
@@ -300,10 +315,12 @@ MREMAP = (
     *(_move(f"move-{kib >> 2}", "one", f"-s {kib} -n 20", curve="move", x=kib >> 2,
             x_unit="pages moved", quick=kib == 256) for kib in SIZES),
     _move("move-4096-unaligned", "one", "-s 16384 -n 20 -u"),
-    *(_move(f"move-arm64-order-{order}", "arm64", f"-o {order}", readme=True)
-      for order in (0, 4, 9)),
-    _looked_up("lookups-arm64-order-4", "-o 4", readme=True),
-    _looked_up("lookups-arm64-order-9", "-o 9"),
+    *(_move(f"move-arm64-order-{order}", "arm64", f"-o {order}", readme=order in (0, 4, 9))
+      for order in (0, *range(3, 10))),
+    *(_move(f"move-arm64-order-{order}-off", "arm64", f"-o {order} -u") for order in (4, 9)),
+    *(_looked_up(f"lookups-arm64-order-{order}", f"-o {order}", readme=order == 4)
+      for order in (0, *range(3, 10))),
+    *(_looked_up(f"lookups-arm64-order-{order}-off", f"-o {order} -u") for order in (4, 9)),
     _wall("bigheap", "mremap", "stress-ng --bigheap 1 --bigheap-ops 20000", "passed ns",
           "ns/realloc()", per=20000),
 )
@@ -345,8 +362,11 @@ RELOC = (
     _relocate_pages(8),
     _relocate_pages(64, 2.2, quick=True, readme=True),
     _relocate_pages(512, 5, readme=True),
+    _relocate_pages(4096),
     _relocate("relocate-1-lonely", "-m merge -p 1 -l", 1.03),
-    _relocate("relocate-1-never", "-m never -p 1", 1.005, merges=False),
+    *(_relocate(f"relocate-{pages}-never", f"-m never -p {pages}", 1.005, merges=False)
+      for pages in (1, 64, 512, 4096)),
+    _relocate("relocate-1024-tables-never", "-m never -p 1024 -c", 1.005, merges=False),
     _relocate("relocate-1024-tables", "-m merge -p 1024 -c"),
     _relocate("relocate-1024-thp", "-m merge -p 1024 -c -H"),
     Workload("compact-heap", "reloc", "one", "compact_heap -m merge", (
