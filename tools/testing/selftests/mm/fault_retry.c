@@ -1643,6 +1643,8 @@ FIXTURE_SETUP(dirty_fault)
 	/* All is uptodate in the page cache, and nothing of it is mapped. */
 	ASSERT_EQ(madvise(self->map, 2 * SMALL_DEV, MADV_POPULATE_READ), 0);
 	ASSERT_EQ(madvise(self->map, 2 * SMALL_DEV, MADV_DONTNEED), 0);
+	/* What others have dirtied would end the pause when it is written. */
+	sync();
 	ASSERT_EQ(set_delays(&self->dev, 0, HELD), 0);
 	if (!write_text(dirty_limits[2], "%zu", 32 * page) ||
 	    !write_text(dirty_limits[3], "%zu", 64 * page))
