@@ -37,6 +37,7 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+#include "fail_nth.h"
 #include "vm_util.h"
 #include "hugepage_settings.h"
 
@@ -70,7 +71,6 @@
 
 #define NO_ORDER	"no THPs of order %d: build with CONFIG_TRANSPARENT_HUGEPAGE, pages of 4K"
 #define NO_GUP_TEST	"no " GUP_TEST ": build with CONFIG_GUP_TEST, mount debugfs"
-#define NO_FAULTS	"no fail-nth: build with FAIL_PAGE_ALLOC, FAULT_INJECTION_DEBUG_FS"
 
 #define TEST_SECONDS		300
 #define RACE_SECONDS		3
@@ -1623,7 +1623,7 @@ RELOCATE_TEST(kinds, fork_before)
 	verify(_metadata, e);
 }
 
-/* The pages are ours again as soon as we write to them. */
+/* The pages are ours again as soon as we write to them, or copies are. */
 RELOCATE_TEST(kinds, fork_before_exited_then_written)
 {
 	struct env *e = &self->e;
@@ -1632,6 +1632,7 @@ RELOCATE_TEST(kinds, fork_before_exited_then_written)
 	end_child(_metadata, fork_child(_metadata, e));
 	for (i = 0; i < e->nr_pages; i++)
 		fill(e->pages[i].addr, e->pages[i].tag);
+	note_pfns(e);
 	move_kind(_metadata, self, NULL);
 }
 
@@ -2299,60 +2300,40 @@ RELOCATE_TEST(asked, for_more)
  * has happened
  */
 
-#define FAIL_NTH	"/proc/thread-self/fail-nth"
-
 FIXTURE(no_memory)
 {
 	struct env e;
 	char *b;
 };
 
-static bool set_faults(const char *what)
-{
-	char path[128];
-
-	snprintf(path, sizeof(path), DEBUGFS "%s/ignore-gfp-wait", what);
-	return write_text(path, "N");
-}
-
 FIXTURE_SETUP(no_memory)
 {
 	struct env *e = &self->e;
 	const char *why = setup(_metadata, e, ALWAYS);
 
-	if (!why && (access(FAIL_NTH, W_OK) || !set_faults("fail_page_alloc") ||
-		     !write_text(DEBUGFS "fail_page_alloc/min-order", "0")))
-		why = NO_FAULTS;
+	if (!why && !fail_nth_prepare())
+		why = NO_FAIL_NTH;
 	if (why)
 		SKIP(return, "%s", why);
-	set_faults("failslab");
 	self->b = map_put(_metadata, e, slot(e, 1), 4);
 }
 
 FIXTURE_TEARDOWN(no_memory)
 {
-	write_text(DEBUGFS "fail_page_alloc/ignore-gfp-wait", "Y");
-	write_text(DEBUGFS "fail_page_alloc/min-order", "1");
-	write_text(DEBUGFS "failslab/ignore-gfp-wait", "Y");
+	fail_nth_restore();
 }
 
 /* mremap() whose nth allocation fails; *failed if there were as many. */
 static void *move_failing(struct env *e, char *from, char *to, int nth,
 			  bool *failed)
 {
-	char text[16], left[16] = "";
-	int fd = open(FAIL_NTH, O_RDWR), err;
+	int fd = fail_nth_begin(nth);
 	void *ret;
 
-	snprintf(text, sizeof(text), "%d", nth);
-	if (fd < 0 || write(fd, text, strlen(text)) < 0)
+	if (fd < 0)
 		return NULL;
 	ret = sys_mremap(from, 4 * e->page, 4 * e->page, MOVE, to);
-	err = errno;
-	*failed = pread(fd, left, sizeof(left) - 1, 0) > 0 && !atoi(left);
-	pwrite(fd, "0", 1, 0);
-	close(fd);
-	errno = err;
+	*failed = fail_nth_end(fd);
 	return ret;
 }
 
