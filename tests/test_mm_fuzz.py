@@ -9,21 +9,14 @@ import tempfile
 import unittest
 from pathlib import Path
 
-SOURCE = Path(__file__).resolve().parent.parent / "tools" / "testing" / "mm_fuzz"
+from programs import TOOLS, make
+
+SOURCE = TOOLS / "mm_fuzz"
 OLDEST = (6, 13)        # guard regions; PROCMAP_QUERY is older
 
 
 def kernel_version():
     return tuple(int(n) for n in re.findall(r"\d+", os.uname().release)[:2])
-
-
-def make(*words):
-    """make in the program's folder, without what a make around us exported."""
-    env = {k: v for k, v in os.environ.items()
-           if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "O", "OUTPUT",
-                        "CFLAGS", "EXTRA_CFLAGS", "CC")}
-    return subprocess.run(["make", "-s", "-C", SOURCE, *words], env=env, capture_output=True,
-                          text=True, check=False)
 
 
 @unittest.skipUnless(shutil.which("cc"), "no C compiler; apt-get install gcc libc6-dev")
@@ -35,7 +28,7 @@ class Built(unittest.TestCase):
         folder = tempfile.TemporaryDirectory()
         cls.addClassCleanup(folder.cleanup)
         cls.out = Path(folder.name)
-        done = make(f"OUTPUT={cls.out}", "EXTRA_CFLAGS=-Werror")
+        done = make("mm_fuzz", f"OUTPUT={cls.out}", "EXTRA_CFLAGS=-Werror")
         if done.returncode or done.stderr:
             raise AssertionError(done.stderr)
         cls.program = cls.out / "mm_fuzz"
@@ -54,7 +47,7 @@ class MmFuzzOptionsTest(Built):
 
     def test_builds_nothing_but_the_program(self):
         # A rule with a pattern made the Makefile, too, where a source was newer.
-        done = make("-n", "-W", "mm_fuzz.c")
+        done = make("mm_fuzz", "-n", "-W", "mm_fuzz.c")
         self.assertEqual(re.findall(r" -o (\S+)", done.stdout), ["mm_fuzz"])
 
     def test_refuses_what_makes_no_sense(self):

@@ -8,16 +8,9 @@ import tempfile
 import unittest
 from pathlib import Path
 
-SOURCE = Path(__file__).resolve().parent.parent / "tools" / "testing" / "rmap"
+from programs import TOOLS, make
 
-
-def make(*words):
-    """make in the benchmark's folder, without what a make around us exported."""
-    env = {k: v for k, v in os.environ.items()
-           if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "O", "OUTPUT",
-                        "CFLAGS", "EXTRA_CFLAGS", "CC")}
-    return subprocess.run(["make", "-s", "-C", SOURCE, *words], env=env, capture_output=True,
-                          text=True, check=False)
+SOURCE = TOOLS / "rmap"
 
 
 @unittest.skipUnless(shutil.which("cc"), "no C compiler; apt-get install gcc libc6-dev")
@@ -28,12 +21,12 @@ class RmapBenchmarkTest(unittest.TestCase):
         self.out = Path(folder.name)
 
     def build(self):
-        done = make(f"O={self.out}", "EXTRA_CFLAGS=-Werror")
+        done = make("rmap", f"O={self.out}", "EXTRA_CFLAGS=-Werror")
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         return self.out / "rmap_benchmark"
 
     def test_unit_tests_pass(self):
-        done = make("check", f"OUTPUT={self.out}", "EXTRA_CFLAGS=-Werror")
+        done = make("rmap", "check", f"OUTPUT={self.out}", "EXTRA_CFLAGS=-Werror")
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         self.assertRegex(done.stdout, r"[1-9]\d* checks, 0 failed")
 
@@ -44,7 +37,7 @@ class RmapBenchmarkTest(unittest.TestCase):
         text = stats.read_text()
         self.assertIn("percent + 99", text)
         stats.write_text(text.replace("percent + 99", "percent + 199"))
-        done = make("-C", str(broken), "check", f"OUTPUT={self.out}")
+        done = make("rmap", "-C", str(broken), "check", f"OUTPUT={self.out}")
         self.assertNotEqual(done.returncode, 0)
 
     def test_builds_into_another_folder(self):
