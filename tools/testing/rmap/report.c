@@ -53,16 +53,20 @@ static void json(FILE *to, const struct setup *setup, const struct row *rows, si
 	fprintf(to, "\n]}\n");
 }
 
-/* Lines "metric NAME VALUE" without blanks in the name. */
+/* A line "metric NAME VALUE" without blanks in the name. */
+static void metric(FILE *to, const char *prefix, const struct row *r, uint64_t value)
+{
+	fprintf(to, "metric %s%s-%s-", prefix, r->type, r->trigger);
+	for (const char *c = r->measure; *c; c++)
+		fputc(*c == ' ' ? '-' : *c, to);
+	fprintf(to, " %" PRIu64 "\n", value);
+}
+
 static void metrics(FILE *to, const struct row *rows, size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
-		const struct row *r = &rows[i];
-
-		fprintf(to, "metric %s-%s-", r->type, r->trigger);
-		for (const char *c = r->measure; *c; c++)
-			fputc(*c == ' ' ? '-' : *c, to);
-		fprintf(to, " %" PRIu64 "\n", r->s.max);
+		metric(to, "", &rows[i], rows[i].s.max);
+		metric(to, "least-", &rows[i], rows[i].s.min);
 	}
 }
 

@@ -62,7 +62,8 @@ static void __noreturn usage(int status)
 	      "  -T SECONDS      limit of each wait (300)\n"
 	      "  -F, --force     go on though KSM has merged pages of others\n"
 	      "  -N, --no-trace  only time the triggers: for kernels without the events\n"
-	      "  --csv, --json, --metrics  instead of a table; metrics are the maxima\n"
+	      "  --csv, --json, --metrics  instead of a table; metrics are the maxima, and\n"
+	      "                  the minima as least-...\n"
 	      "  --assert-visits N  fail if a KSM walk visits more VMAs in a look-up\n"
 	      "Exit status: 0; 1 failed; 4 this machine can't do it (said why).\n",
 	      status ? stderr : stdout);

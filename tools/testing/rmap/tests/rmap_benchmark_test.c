@@ -433,6 +433,7 @@ static const struct {
 	{ FORM_TABLE, "20000 VMAs, 256 sharers, 0 children, 10 iterations\n" },
 	{ FORM_TABLE, "ksm   migrate  VMAs per walk    VMAs        20         256" },
 	{ FORM_METRICS, "metric ksm-migrate-VMAs-per-walk 256\n" },
+	{ FORM_METRICS, "metric least-ksm-migrate-walk-duration 1\n" },
 };
 
 static void reports(void)
