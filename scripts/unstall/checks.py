@@ -4,6 +4,7 @@
 A check is a function that returns None, or what is wrong as a text.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -236,13 +237,35 @@ def compile_objects(kernel, objects, *flags):
     return done.stdout, done.returncode
 
 
-def compile_commit(kernel, objects, known):
-    """Compiles the objects of a commit with W=1 and sparse; what is new against `known`."""
-    kernels.configure(kernel)
+def prepare(kernel, files):
+    """Makes a commit's tree ready to compile; its options, where they are not made already.
+
+    `files` are those of the series: of its options, only what is among them can have changed.
+    """
+    parts = [f.read_bytes() for f in kernel.fragments()]
+    parts += [(kernel.tree / f).read_bytes() for f in files
+              if Path(f).name.startswith("Kconfig") and (kernel.tree / f).exists()]
+    now = hashlib.sha256(b"\0".join(parts)).hexdigest()
+    kernel.out.mkdir(exist_ok=True)
+    made_of = kernel.out / "options.sha256"
+    if not made_of.exists() or made_of.read_text() != now:
+        made_of.unlink(missing_ok=True)
+        kernels.configure(kernel)
+        made_of.write_text(now)
     common.run(*kernels.make_command(kernel, "-s", "prepare"), env=kernels.environment(kernel))
+
+
+def compile_again(kernel, objects):
+    """Compiles objects, up to date or not, with W=1 and sparse."""
     for o in objects:
         (kernel.out / o).unlink(missing_ok=True)
-    text, status = compile_objects(kernel, objects, "W=1", "C=1")
+    return compile_objects(kernel, objects, "W=1", "C=1")
+
+
+def compile_commit(kernel, objects, files, known):
+    """Compiles the objects of a commit; what is new against `known`."""
+    prepare(kernel, files)
+    text, status = compile_again(kernel, objects)
     new = warnings(text) - known
     if status:
         return f"does not compile for {kernel.arch.name}:\n{text}"
@@ -284,8 +307,7 @@ def one_commit(path, commit, files, known):
         for topics in {topics_at(path), ()} if objects else ():
             # A folder for each, or all that sees a changed option is made again each time.
             kernel = kernels.Kernel(path, arch, topics=topics, folder="topics" if topics else "")
-            kernel.out.mkdir(exist_ok=True)
-            problem = compile_commit(kernel, objects, known[arch.name])
+            problem = compile_commit(kernel, objects, files, known[arch.name])
             if problem:
                 return f"with the options of {' '.join(topics) or 'no topic'}: {problem}"
     own = changed_files(path, commit)
@@ -317,14 +339,8 @@ def each_commit():
     def baseline():
         for arch in vm.ARCHES.values():
             kernel = kernels.Kernel(path, arch)
-            kernel.out.mkdir(exist_ok=True)
-            kernels.configure(kernel)
-            common.run(*kernels.make_command(kernel, "-s", "prepare"),
-                       env=kernels.environment(kernel))
-            objects = touched_objects(path, files, arch)
-            for o in objects:
-                (kernel.out / o).unlink(missing_ok=True)
-            text, status = compile_objects(kernel, objects, "W=1", "C=1")
+            prepare(kernel, files)
+            text, status = compile_again(kernel, touched_objects(path, files, arch))
             known[arch.name] = warnings(text)
             if status:
                 return f"the base does not compile for {arch.name}:\n{text}"
@@ -334,6 +350,8 @@ def each_commit():
     for commit, subject in commits:
         yield (f"compiles, W=1, sparse: {subject}",
                lambda c=commit: one_commit(path, c, files, known))
+    # Not in turns with the above: each change of the tree costs make its time stamps.
+    for commit, subject in commits:
         yield f"checkpatch: {subject}", lambda c=commit: checkpatch(path, tip, c)
     yield "kernel-doc", lambda: kernel_doc(path, tip, files)
     yield from each_topic_alone()
