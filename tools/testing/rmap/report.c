@@ -54,7 +54,7 @@ static void json(FILE *to, const struct setup *setup, const struct row *rows, si
 }
 
 /* A line "metric NAME VALUE" without blanks in the name. */
-static void metric(FILE *to, const char *prefix, const struct row *r, uint64_t value)
+static void put_metric(FILE *to, const char *prefix, const struct row *r, uint64_t value)
 {
 	fprintf(to, "metric %s%s-%s-", prefix, r->type, r->trigger);
 	for (const char *c = r->measure; *c; c++)
@@ -65,8 +65,8 @@ static void metric(FILE *to, const char *prefix, const struct row *r, uint64_t v
 static void metrics(FILE *to, const struct row *rows, size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
-		metric(to, "", &rows[i], rows[i].s.max);
-		metric(to, "least-", &rows[i], rows[i].s.min);
+		put_metric(to, "", &rows[i], rows[i].s.max);
+		put_metric(to, "least-", &rows[i], rows[i].s.min);
 	}
 }
 

@@ -10,6 +10,7 @@
 enum trigger {
 	TRIGGER_MIGRATE, TRIGGER_RECLAIM, TRIGGER_COMPACT, TRIGGER_SCAN, NR_TRIGGERS
 };
+
 extern const char * const trigger_names[NR_TRIGGERS];
 
 /* NULL, or why this machine can't do it. */
