@@ -408,6 +408,16 @@ class Verdicts(unittest.TestCase):
         self.assertEqual(figures.lost([bad], [good]), [bad])
         self.assertEqual(figures.lost([bad], [bad]), [])
 
+    def test_a_target_that_is_missed_by_less_than_runs_differ_is_not_lost(self):
+        no_more = Target("ratio", "<=", 1)
+        near, far = self.row([1000] * 2, [1001] * 2, no_more), self.row([1000] * 2, [1003] * 2, no_more)
+        self.assertEqual((near["met"], near["missed by %"]), (False, 0.1))
+        self.assertEqual(figures.lost([near, far], []), [far])
+        none = self.row([0, 0], [1, 1], Target("ours", "<=", 0))
+        self.assertEqual(figures.lost([none], []), [none])
+        more = self.row([100] * 2, [90] * 2, Target("ratio", ">=", 1), "more")
+        self.assertEqual((more["met"], more["missed by %"]), (False, 10))
+
     def test_a_figure_over_another_one(self):
         runs = runs_of([6, 8], [0, 3])
         for run, faults in zip(runs, (3, 2, 5, 0)):
