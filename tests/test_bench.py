@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 """make bench: its table, its plan, its bounds, and what it says of figures."""
 
-import json
 import os
 import re
 import tempfile
@@ -9,10 +8,9 @@ import unittest
 from pathlib import Path
 from unittest import mock
 
+from results import recorded
 from unstall import bench, common, figures, measuring, page, progress, project, series, vm, workloads
 from unstall.workloads import Row, Target, Workload
-
-DATA = Path(__file__).resolve().parent / "data"
 
 
 class Table(unittest.TestCase):
@@ -564,11 +562,6 @@ class Text(unittest.TestCase):
         self.assertEqual(figures.target_text(Target("ratio", "<=", 0.001)), "ours/base <= 1/1000")
         self.assertEqual(figures.target_text(Target("ours", "<=", 0)), "ours <= 0")
         self.assertEqual(figures.target_text(Target("ratio", "<=", 1.005)), "ours/base <= 1.005")
-
-
-def recorded():
-    """The results of a real run, kept for these tests."""
-    return json.loads((DATA / "bench-results.json").read_text())
 
 
 class Report(unittest.TestCase):

@@ -7,15 +7,10 @@ import unittest
 from pathlib import Path
 from unittest import mock
 
+from results import recorded
 from unstall import checks, common, figures, tables
 
-DATA = Path(__file__).parent / "data"
 README = f"above\n\n{tables.BEGIN}\nold\n{tables.END}\n\nbelow\n"
-
-
-def recorded():
-    """The results of a real run, kept for these tests."""
-    return json.loads((DATA / "bench-results.json").read_text())
 
 
 def marked(words):

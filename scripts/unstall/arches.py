@@ -229,9 +229,7 @@ def compiled(kernel, files):
     kernels.configure(kernel)
     common.run(*kernels.make_command(kernel, "-s", "prepare"), env=kernels.environment(kernel))
     objects = objects_of(kernel, files)
-    for o in objects:
-        (kernel.out / o).unlink(missing_ok=True)
-    text, status = checks.compile_objects(kernel, objects, "W=1")
+    text, status = checks.compile_again(kernel, objects, "W=1")
     if kernel.row.links and not status:
         linked, status = checks.compile_objects(kernel, ["vmlinux"])
         text += linked

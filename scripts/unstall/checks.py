@@ -17,6 +17,7 @@ from . import common, compose, kernel as kernels, machinecode, series, tables, t
 from . import tree as trees, vm, vmatests
 from .common import ROOT
 
+WITH_WARNINGS = ("W=1", "C=1")      # the compiler's, and sparse's
 WARNING = re.compile(r"^(?:\.\./)*(\S+?\.[chS]):\d+(?::\d+)?: (?:warning|error): (.*)$", re.M)
 NO_SPDX = re.compile(r"^(COPYING|README|CONTRIBUTING|MAINTAINERS|.*\.patch|.*kunitconfig|"
                      r"Documentation/ABI/.*|Documentation/results/.*\.json|"
@@ -255,17 +256,17 @@ def prepare(kernel, files):
     common.run(*kernels.make_command(kernel, "-s", "prepare"), env=kernels.environment(kernel))
 
 
-def compile_again(kernel, objects):
-    """Compiles objects, up to date or not, with W=1 and sparse."""
+def compile_again(kernel, objects, *flags):
+    """compile_objects(), up to date or not."""
     for o in objects:
         (kernel.out / o).unlink(missing_ok=True)
-    return compile_objects(kernel, objects, "W=1", "C=1")
+    return compile_objects(kernel, objects, *flags)
 
 
 def compile_commit(kernel, objects, files, known):
     """Compiles the objects of a commit; what is new against `known`."""
     prepare(kernel, files)
-    text, status = compile_again(kernel, objects)
+    text, status = compile_again(kernel, objects, *WITH_WARNINGS)
     new = warnings(text) - known
     if status:
         return f"does not compile for {kernel.arch.name}:\n{text}"
@@ -340,7 +341,8 @@ def each_commit():
         for arch in vm.ARCHES.values():
             kernel = kernels.Kernel(path, arch)
             prepare(kernel, files)
-            text, status = compile_again(kernel, touched_objects(path, files, arch))
+            text, status = compile_again(kernel, touched_objects(path, files, arch),
+                                         *WITH_WARNINGS)
             known[arch.name] = warnings(text)
             if status:
                 return f"the base does not compile for {arch.name}:\n{text}"

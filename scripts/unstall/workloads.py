@@ -212,11 +212,14 @@ KSM_STEPS = ("func:anon_vma_interval_tree_iter_next",)
 KSM_LOOKUPS = ("func:anon_vma_interval_tree_iter_first",)
 
 
-def _walk(vmas, sharers, target=None, published="", options="-i 3", **other):
-    return Workload(f"ksm-{vmas}-{sharers}" + ("-forked" if "-c" in options else ""), "ksm", "nodes",
-                    f"rmap_benchmark -N -n {vmas} -s {sharers} {options} -t ksm --metrics",
-                    (Row("instructions, least", ("least-ksm-migrate-trigger",), "/move_pages()", target=target,
-                         published=published, readme=other.pop("readme", False)),), **other)
+def _walk(vmas, sharers, target=None, published="", rounds=3, children=0, **other):
+    name = f"ksm-{vmas}-{sharers}" + ("-forked" if children else "")
+    forked = f" -c {children}" if children else ""
+    return Workload(name, "ksm", "nodes", f"rmap_benchmark -N -n {vmas} -s {sharers} -i {rounds}"
+                    f"{forked} -t ksm --metrics", (
+                        Row("instructions, least", ("least-ksm-migrate-trigger",),
+                            "/move_pages()", target=target, published=published,
+                            readme=other.pop("readme", False)),), **other)
 
 
 def _walk_256(vmas, **other):
@@ -233,8 +236,8 @@ KSM = (
     _walk_256(60000, seconds=600, readme=True),
     _walk(20000, 1),
     _walk(20000, 16),
-    _walk(2, 1, options="-i 30"),
-    _walk(1000, 256, options="-i 3 -c 10"),
+    _walk(2, 1, rounds=30),
+    _walk(1000, 256, children=10),
     Workload("ksm-counts", "ksm", "nodes",
              "rmap_benchmark -N -n 20000 -s 256 -i 1 -t ksm --metrics", (
                  Row("look-ups", KSM_LOOKUPS, "/move_pages()", target=_at_most(512)),
