@@ -191,18 +191,6 @@ static char *map_cold(struct dev *d, int prot, int advice)
  * Swap on the device
  */
 
-static const char *make_swap_device(struct dev *d, size_t size)
-{
-	uint32_t header[3] = { 1, size / page - 1, 0 };
-	int fd = memfd_create("fault_retry", MFD_CLOEXEC);
-
-	if (fd < 0 || ftruncate(fd, size) ||
-	    pwrite(fd, header, sizeof(header), 1024) != sizeof(header) ||
-	    pwrite(fd, "SWAPSPACE2", 10, page - 10) != 10)
-		return "no memory for a swap device; free some";
-	return make_device(d, fd, size);
-}
-
 static int swap_on(struct dev *d)
 {
 	if (swapon(d->node, SWAP_FLAG_PREFER | 32767))
@@ -1173,6 +1161,8 @@ FIXTURE_SETUP(swap_fault)
 		SKIP(return, "swapon() failed; run as root, with CONFIG_SWAP");
 	ASSERT_TRUE(read_text(PAGE_CLUSTER, self->page_cluster, sizeof(self->page_cluster)));
 	ASSERT_TRUE(write_text(PAGE_CLUSTER, "0"));
+	/* Reclaim of the cgroup is to take nothing else that the test touches. */
+	ASSERT_EQ(mlockall(MCL_CURRENT), 0);
 	self->map = mmap(NULL, self->size, PROT_READ | PROT_WRITE,
 			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	ASSERT_NE(self->map, MAP_FAILED);

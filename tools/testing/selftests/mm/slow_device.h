@@ -12,9 +12,11 @@
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/swap.h>
 #include <sys/sysmacros.h>
@@ -26,6 +28,7 @@ struct dev {
 	unsigned int minor, major;
 	char lower[32];		/* The loop device, as major:minor. */
 	size_t size;
+	void *pages;		/* The memfd's, locked. */
 	int fd;
 	bool swap;		/* swapon() was done. */
 };
@@ -153,6 +156,18 @@ static inline int make_mapped(struct dev *d)
 	return d->fd < 0 ? -1 : 0;
 }
 
+/*
+ * Allocates and locks the pages of the device: if reclaim swapped them out to the
+ * device itself, its writes and its reads would wait for each other.
+ */
+static inline bool keep_in_memory(struct dev *d, int memfd)
+{
+	d->pages = mmap(NULL, d->size, PROT_READ, MAP_SHARED, memfd, 0);
+	if (d->pages == MAP_FAILED)
+		return false;
+	return !mlock(d->pages, d->size);
+}
+
 /* What is missing for a device, or NULL. */
 static inline const char *make_device(struct dev *d, int memfd, size_t size)
 {
@@ -162,6 +177,10 @@ static inline const char *make_device(struct dev *d, int memfd, size_t size)
 	d->fd = -1;
 	if (memfd < 0)
 		return "memfd_create() failed; free some memory";
+	if (!keep_in_memory(d, memfd)) {
+		close(memfd);
+		return "a device cannot be locked in memory; run as root, free some memory";
+	}
 	loop = make_loop(d, memfd);
 	close(memfd);
 	if (loop < 0)
@@ -172,6 +191,23 @@ static inline const char *make_device(struct dev *d, int memfd, size_t size)
 	}
 	close(loop);
 	return NULL;
+}
+
+/* What is missing for a device with a swap header, or NULL. */
+static inline const char *make_swap_device(struct dev *d, size_t size)
+{
+	const size_t page = getpagesize();
+	uint32_t header[3] = { 1, size / page - 1, 0 };
+	int fd = memfd_create(program_invocation_short_name, MFD_CLOEXEC);
+
+	if (fd >= 0 &&
+	    (ftruncate(fd, size) ||
+	     pwrite(fd, header, sizeof(header), 1024) != sizeof(header) ||
+	     pwrite(fd, "SWAPSPACE2", 10, page - 10) != 10)) {
+		close(fd);
+		return "no memory for a swap device; free some";
+	}
+	return make_device(d, fd, size);
 }
 
 static inline void remove_device(struct dev *d)
@@ -190,6 +226,7 @@ static inline void remove_device(struct dev *d)
 			break;
 		usleep(10000);
 	}
+	munmap(d->pages, d->size);
 }
 
 #endif

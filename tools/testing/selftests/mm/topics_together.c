@@ -418,6 +418,14 @@ static void write_page(struct range *r, size_t page)
 		write_once(r, page, r->writes[page] - 1);
 }
 
+static void write_range(struct range *r)
+{
+	size_t page;
+
+	for (page = 0; page < r->nr; page++)
+		write_page(r, page);
+}
+
 static void check_range(const struct range *r)
 {
 	size_t page;
@@ -740,25 +748,6 @@ static void reclaim_step(struct worker *w)
 		MADV_PAGEOUT);
 	cgroup_set(reclaimed, "memory.reclaim", "1M swappiness=max");
 	usleep(10000);
-}
-
-/*
- * What is missing for a slow device with a swap header, or NULL. All of its pages
- * are allocated here, for they belong to the cgroup of who is the first to write.
- */
-static const char *make_swap_device(struct dev *d, size_t size)
-{
-	uint32_t header[3] = { 1, size / psize() - 1, 0 };
-	int memfd = memfd_create("topics_together", MFD_CLOEXEC);
-
-	if (memfd >= 0 &&
-	    (fallocate(memfd, 0, 0, size) ||
-	     pwrite(memfd, header, sizeof(header), 1024) != sizeof(header) ||
-	     pwrite(memfd, "SWAPSPACE2", 10, psize() - 10) != 10)) {
-		close(memfd);
-		return "no memory for a device: free some";
-	}
-	return make_device(d, memfd, size);
 }
 
 /*
@@ -1387,8 +1376,7 @@ static int use_copy(struct range *r)
 			return 1;
 	if (!move_range(r))
 		return 2;
-	for (page = 0; page < r->nr; page++)
-		write_page(r, page);
+	write_range(r);
 	if (!move_range(r))
 		return 3;
 	check_range(r);
@@ -1416,15 +1404,6 @@ static void reap(struct __test_metadata *_metadata, int *nr_children, int most)
 		ASSERT_EQ(status, 0);
 		--*nr_children;
 	}
-}
-
-/* A page that merged with a child's copy stays merged after the child's exit. */
-static void leave_copies(struct range *r)
-{
-	size_t page;
-
-	for (page = 0; page < r->nr; page++)
-		write_page(r, page);
 }
 
 /* What a child shares must not get another place: it does not merge. */
@@ -1487,8 +1466,9 @@ TOGETHER(fork)
 	reap(_metadata, &nr_children, 0);
 	EXPECT_EQ(nr_children, 0);
 	check_all(_metadata);
-	leave_copies(&ranges[0]);
-	leave_copies(&ranges[1]);
+	/* A page that merged with a child's copy stays merged after the child's exit. */
+	write_range(&ranges[0]);
+	write_range(&ranges[1]);
 	wait_for_ksm(_metadata, NR_MERGED, KSM_ITEMS);
 	if (self->tracing)
 		check_trace(_metadata, false, false);
