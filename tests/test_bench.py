@@ -242,6 +242,18 @@ class Running(unittest.TestCase):
         self.assertEqual((len(runs), notes), (4, []))
         self.assertEqual(runs[0]["workloads"]["a"], {"figures": {"ns": 5}})
 
+    def test_each_boot_has_the_same_random_numbers(self):
+        self.bench(1)
+        for boot, _ in self.booted:
+            self.assertEqual(boot.append, f"{bench.APPEND} norandmaps nokaslr")
+            words = " ".join(vm.accelerator(boot))
+            self.assertIn("-seed 1 -rtc base=2026-01-01,clock=vm", words)
+
+    def test_a_workload_may_have_rounds(self):
+        todo = bench.steps([Workload("a", "lru", "one", "true", (), rounds=5)],
+                           vm.ARCHES["x86_64"], "", 9)
+        self.assertIn(" -r 5 ", todo[0].command)
+
     def test_a_guest_of_wall_time_counts_no_instructions(self):
         self.bench(1, [one("a", "parallel"), one("b", "kvm")])
         self.assertEqual([(boot.icount, boot.accel, boot.smp) for boot, _ in self.booted],

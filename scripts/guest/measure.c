@@ -2,7 +2,7 @@
 /*
  * measure - run a command in the guest and count what the kernel did for it
  *
- *	measure [-w WARMUPS] [-c EVENT]... COMMAND [ARGUMENT]...
+ *	measure [-w WARMUPS] [-r ROUNDS] [-c EVENT]... COMMAND [ARGUMENT]...
  *
  * Prints one line of JSON: the nanoseconds that the command and its descendants
  * ran, which under QEMU's -icount shift=0 are the instructions that the guest
@@ -15,7 +15,8 @@
  *
  * func and trace count the command and its descendants only.  The command runs
  * WARMUPS times first, uncounted (default 1), so that its pages are in the page
- * cache.  What the command prints goes to standard error.
+ * cache, and then ROUNDS times (default 1): the line is that of the round whose
+ * run time is the median.  What the command prints goes to standard error.
  *
  * Exit status: the command's, or 125 when an event can't be counted.
  */
@@ -40,6 +41,7 @@
 #define TRACEFS "/sys/kernel/tracing/"
 #define MAX_EVENTS 32
 #define PROFILE_NAME 30
+#define MAX_ROUNDS 99
 #define CANNOT_COUNT 125
 
 enum kind { VMSTAT, FUNC, TRACE };
@@ -54,6 +56,12 @@ struct event {
 
 static struct event events[MAX_EVENTS];
 static int nr_events;
+
+/* What one run of the command gave. */
+struct round {
+	unsigned long long ran, passed;	/* nanoseconds */
+	unsigned long long counts[MAX_EVENTS];
+};
 
 static void __attribute__((noreturn, format(printf, 1, 2))) die(const char *fmt, ...)
 {
@@ -284,16 +292,19 @@ static void collect(void)
 			ev->count = read_profile(ev->name);
 		else if (read(ev->fd, &ev->count, sizeof(ev->count)) != sizeof(ev->count))
 			die("can't read the count of '%s'", ev->spec);
+		if (ev->kind == TRACE)
+			close(ev->fd);
 	}
 }
 
-static int run(char **argv, bool counted)
+/* Without a round nothing is counted. */
+static int run(char **argv, struct round *round)
 {
 	unsigned long long begin, ran, passed;
 	int go, status;
 	pid_t pid = start(argv, &go);
 
-	if (counted)
+	if (round)
 		attach(pid);
 	begin = now();
 	if (write(go, "g", 1) != 1)
@@ -301,34 +312,70 @@ static int run(char **argv, bool counted)
 	close(go);
 	status = finish(pid, &ran);
 	passed = now() - begin;
-	if (!counted)
+	if (!round)
 		return status;
 	collect();
-	printf("{\"ns\": %llu, \"passed ns\": %llu", ran, passed);
+	round->ran = ran;
+	round->passed = passed;
 	for (int i = 0; i < nr_events; i++)
-		printf(", \"%s\": %llu", events[i].spec, events[i].count);
-	printf(", \"status\": %d}\n", status);
+		round->counts[i] = events[i].count;
 	return status;
+}
+
+static void print(const struct round *round, int status)
+{
+	printf("{\"ns\": %llu, \"passed ns\": %llu", round->ran, round->passed);
+	for (int i = 0; i < nr_events; i++)
+		printf(", \"%s\": %llu", events[i].spec, round->counts[i]);
+	printf(", \"status\": %d}\n", status);
+}
+
+static int by_run_time(const void *a, const void *b)
+{
+	const struct round *x = a, *y = b;
+
+	return (x->ran > y->ran) - (x->ran < y->ran);
+}
+
+/* Ends with the first round that fails. */
+static int measure(char **argv, int nr)
+{
+	struct round rounds[MAX_ROUNDS];
+	int status = 0, done = 0;
+
+	while (done < nr && !status)
+		status = run(argv, &rounds[done++]);
+	if (status) {
+		print(&rounds[done - 1], status);
+		return status;
+	}
+	qsort(rounds, nr, sizeof(*rounds), by_run_time);
+	print(&rounds[nr / 2], 0);
+	return 0;
 }
 
 int main(int argc, char **argv)
 {
-	int opt, warmups = 1, status;
+	int opt, warmups = 1, rounds = 1, status;
 
-	while ((opt = getopt(argc, argv, "+w:c:")) != -1) {
+	while ((opt = getopt(argc, argv, "+w:r:c:")) != -1) {
 		if (opt == 'w')
 			warmups = atoi(optarg);
+		else if (opt == 'r')
+			rounds = atoi(optarg);
 		else if (opt == 'c')
 			add_event(optarg);
 		else
-			die("usage: measure [-w WARMUPS] [-c EVENT]... COMMAND [ARGUMENT]...");
+			die("usage: measure [-w WARMUPS] [-r ROUNDS] [-c EVENT]... COMMAND [ARGUMENT]...");
 	}
+	if (rounds < 1 || rounds > MAX_ROUNDS)
+		die("-r takes 1 to %d rounds", MAX_ROUNDS);
 	if (optind == argc)
 		die("no command given");
 	while (warmups-- > 0) {
-		status = run(argv + optind, false);
+		status = run(argv + optind, NULL);
 		if (status)
 			return status;
 	}
-	return run(argv + optind, true);
+	return measure(argv + optind, rounds);
 }

@@ -250,7 +250,8 @@ class Progress:
 
 def steps(chosen, arch, path, seconds_left):
     """A step for each workload, none longer than what is left of the time."""
-    return [vm.Step(w.name, measuring.command_line(arch, w.command, w.count, w.warm, path),
+    return [vm.Step(w.name, measuring.command_line(arch, w.command, w.count, w.warm, path,
+                                                     w.rounds),
                     int(min(w.seconds, max(seconds_left, 1))), measuring.GUEST_LIMIT)
             for w in chosen]
 

@@ -284,9 +284,11 @@ def checked(some):
     return out
 
 
-METHOD = ("Instructions are nanoseconds of a guest under QEMU's -icount shift=0,sleep=off. "
-          "Spread is the largest difference between runs of one kernel; a difference that is not "
-          "larger is called no difference.")
+METHOD = ("Instructions are nanoseconds of a guest under QEMU's -icount shift=0,sleep=off, "
+          "which boots with the same random seed, date and addresses each time; those of "
+          "stress-ng are of the median of some runs, those called least of the least of some "
+          "rounds. Spread is the largest difference between runs of one kernel; a difference "
+          "that is not larger is called no difference.")
 
 
 def find(names):

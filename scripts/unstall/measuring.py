@@ -16,19 +16,21 @@ from .common import CannotRun
 BOOT_TIMEOUT = 600
 GUEST_PATH = vm.GUEST_SOURCES / "bin"
 GUEST_LIMIT = 24 * 3600     # seconds of a step by the guest's clock, which leaps
+# The same addresses in each boot; what they hash to costs instructions.
+SAME_ADDRESSES = "norandmaps nokaslr"
 METRIC = re.compile(r"^metric (\S+) (-?[\d.]+)$", re.M)
 
 
-def boot(kernel, **settings):
+def boot(kernel, append="", **settings):
     """A guest with one CPU, or as the settings say, that counts instructions."""
     return vm.Boot(kernel.image, kernel.arch, **{
         "smp": 1, "modules": kernel.modules, "icount": True, "accel": "tcg",
-        "boot_timeout": BOOT_TIMEOUT, **settings})
+        "boot_timeout": BOOT_TIMEOUT, "append": f"{append} {SAME_ADDRESSES}".strip(), **settings})
 
 
-def command_line(arch, text, events, warm, path):
+def command_line(arch, text, events, warm, path, rounds=1):
     """A command under measure, as a line for the guest's init."""
-    options = " ".join([f"-w {warm}"] + [f"-c {shlex.quote(e)}" for e in events])
+    options = " ".join([f"-w {warm} -r {rounds}"] + [f"-c {shlex.quote(e)}" for e in events])
     if arch.host_root:
         return f"PATH={path}:{GUEST_PATH}:$PATH {vm.guest_program('measure', arch)} {options} " \
                f"sh -c {shlex.quote(text)}"

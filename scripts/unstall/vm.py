@@ -244,7 +244,9 @@ def kernel_command_line(boot, shell):
 
 def accelerator(boot):
     if boot.icount:
-        return ["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off", "-cpu", "max"]
+        # The same random numbers and the same date in each boot.
+        return ["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off", "-cpu", "max",
+                "-seed", "1", "-rtc", "base=2026-01-01,clock=vm"]
     if boot.accel == "kvm":
         return ["-accel", "kvm", "-cpu", "host"]
     return ["-accel", "tcg,thread=multi", "-cpu", "max"]

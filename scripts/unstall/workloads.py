@@ -83,7 +83,8 @@ class Workload:
     command: str
     rows: tuple
     count: tuple = ()           # events for measure
-    warm: int = 0               # runs before the counted one
+    warm: int = 0               # runs before the counted ones
+    rounds: int = 1             # counted runs: the figures are those of the median
     seconds: int = 300          # of real time, that it may take
     quick: bool = False         # in 'make bench-quick' too
     curve: str = ""             # workloads of one curve differ in x only
@@ -162,7 +163,7 @@ def _stress_mremap(workers, ops, options="", at_most=0.25, **other):
                         Row("lruvec lock round trips", LRU_LOCKS, "/bogo op", per=ops,
                             target=Target("ratio", "<=", at_most)),
                         Row("instructions", ("ns",), "/bogo op", per=ops)),
-                    count=LRU_LOCKS, warm=1, **other)
+                    count=LRU_LOCKS, warm=1, rounds=5, **other)
 
 
 LRU = (
@@ -212,7 +213,8 @@ KSM_STEPS = ("func:anon_vma_interval_tree_iter_next",)
 KSM_LOOKUPS = ("func:anon_vma_interval_tree_iter_first",)
 
 
-def _walk(vmas, sharers, target=None, published="", rounds=3, children=0, **other):
+def _walk(vmas, sharers, target=None, published="", children=0, **other):
+    rounds = 21 if vmas * sharers * (children + 1) <= 1000000 else 3
     name = f"ksm-{vmas}-{sharers}" + ("-forked" if children else "")
     forked = f" -c {children}" if children else ""
     return Workload(name, "ksm", "nodes", f"rmap_benchmark -N -n {vmas} -s {sharers} -i {rounds}"
@@ -236,7 +238,7 @@ KSM = (
     _walk_256(60000, seconds=600, readme=True),
     _walk(20000, 1),
     _walk(20000, 16),
-    _walk(2, 1, rounds=30),
+    _walk(2, 1),
     _walk(1000, 256, children=10),
     Workload("ksm-counts", "ksm", "nodes",
              "rmap_benchmark -N -n 20000 -s 256 -i 1 -t ksm --metrics", (
@@ -314,7 +316,8 @@ def _looked_up(name, options, **other):
 MREMAP = (
     Workload("bigheap", "mremap", "one", "stress-ng --bigheap 1 --bigheap-ops 2000 --no-rand-seed", (
         Row("instructions", ("ns",), "/realloc()", per=2000, target=Target("ratio", "<=", 1.03),
-            published="143,857 to 81,503 calls/s when it regressed"),), warm=1),
+            published="143,857 to 81,503 calls/s when it regressed"),), warm=1,
+             rounds=9),
     *(_move(f"move-{kib >> 2}", "one", f"-s {kib} -n 20", curve="move", x=kib >> 2,
             x_unit="pages moved", quick=kib == 256) for kib in SIZES),
     _move("move-4096-unaligned", "one", "-s 16384 -n 20 -u"),
