@@ -2,10 +2,22 @@
 """What the tests of the programs in tools/testing/ share."""
 
 import os
+import shutil
 import subprocess
+import tempfile
+import unittest
 from pathlib import Path
 
 TOOLS = Path(__file__).resolve().parent.parent / "tools" / "testing"
+needs_compiler = unittest.skipUnless(shutil.which("cc"),
+                                     "no C compiler; apt-get install gcc libc6-dev")
+
+
+def class_folder(cls):
+    """A folder that is there as long as a class's tests run."""
+    folder = tempfile.TemporaryDirectory()
+    cls.addClassCleanup(folder.cleanup)
+    return Path(folder.name)
 
 
 def make(name, *words):

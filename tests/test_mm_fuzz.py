@@ -5,11 +5,9 @@ import os
 import re
 import shutil
 import subprocess
-import tempfile
 import unittest
-from pathlib import Path
 
-from programs import TOOLS, make
+from programs import TOOLS, class_folder, make, needs_compiler
 
 SOURCE = TOOLS / "mm_fuzz"
 OLDEST = (6, 13)        # guard regions; PROCMAP_QUERY is older
@@ -19,15 +17,13 @@ def kernel_version():
     return tuple(int(n) for n in re.findall(r"\d+", os.uname().release)[:2])
 
 
-@unittest.skipUnless(shutil.which("cc"), "no C compiler; apt-get install gcc libc6-dev")
+@needs_compiler
 class Built(unittest.TestCase):
     """Has the program."""
 
     @classmethod
     def setUpClass(cls):
-        folder = tempfile.TemporaryDirectory()
-        cls.addClassCleanup(folder.cleanup)
-        cls.out = Path(folder.name)
+        cls.out = class_folder(cls)
         done = make("mm_fuzz", f"OUTPUT={cls.out}", "EXTRA_CFLAGS=-Werror")
         if done.returncode or done.stderr:
             raise AssertionError(done.stderr)

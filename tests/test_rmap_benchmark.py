@@ -8,12 +8,12 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from programs import TOOLS, make
+from programs import TOOLS, make, needs_compiler
 
 SOURCE = TOOLS / "rmap"
 
 
-@unittest.skipUnless(shutil.which("cc"), "no C compiler; apt-get install gcc libc6-dev")
+@needs_compiler
 class RmapBenchmarkTest(unittest.TestCase):
     def setUp(self):
         folder = tempfile.TemporaryDirectory()

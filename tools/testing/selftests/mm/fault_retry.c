@@ -188,18 +188,6 @@ static char *map_cold(struct dev *d, int prot, int advice)
 }
 
 /*
- * Swap on the device
- */
-
-static int swap_on(struct dev *d)
-{
-	if (swapon(d->node, SWAP_FLAG_PREFER | 32767))
-		return -1;
-	d->swap = true;
-	return 0;
-}
-
-/*
  * A memory cgroup of our own
  */
 

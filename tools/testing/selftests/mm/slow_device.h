@@ -210,6 +210,15 @@ static inline const char *make_swap_device(struct dev *d, size_t size)
 	return make_device(d, fd, size);
 }
 
+/* Swap that is taken before all other. */
+static inline int swap_on(struct dev *d)
+{
+	if (swapon(d->node, SWAP_FLAG_PREFER | 32767))
+		return -1;
+	d->swap = true;
+	return 0;
+}
+
 static inline void remove_device(struct dev *d)
 {
 	int tries;

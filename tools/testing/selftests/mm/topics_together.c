@@ -1188,8 +1188,7 @@ static const char *slow_swap(struct dev *d)
 
 	if (why)
 		return why;
-	d->swap = !swapon(d->node, SWAP_FLAG_PREFER | 32767);
-	if (!d->swap || set_delays(d, SLOW_MS, 0))
+	if (swap_on(d) || set_delays(d, SLOW_MS, 0))
 		return "no swap on a dm-delay device: build the kernel with CONFIG_DM_DELAY";
 	return NULL;
 }
