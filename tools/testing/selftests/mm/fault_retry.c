@@ -48,6 +48,7 @@
 
 #define TRACEFS		"/sys/kernel/tracing"
 #define CGROUPFS	"/sys/fs/cgroup"
+#define COMPACT		"/proc/sys/vm/compact_memory"
 #define FOLL_NOWAIT	0x10	/* As in linux/mm_types.h */
 
 #define MB		0x100000UL
@@ -225,34 +226,61 @@ static bool cgroup_set(struct cgroup *c, const char *name, const char *value)
 	return write_text(path, "%s", value);
 }
 
-/* Pages that are present, or that the swap cache still has. */
-static size_t nr_in_memory(char *map, size_t pages)
+/*
+ * Swaps pages out and has the swap cache forget them. It keeps them while they
+ * are written, and as long as another CPU has them in a batch, which compaction
+ * drains. Map what it keeps again: MADV_PAGEOUT frees what is clean. Reclaim
+ * would make a page active that is written, and may not look at it any more.
+ */
+static bool swap_out(char *map, size_t pages)
 {
-	unsigned char vec[pages];
-	size_t i, n = 0;
+	unsigned char in_memory[pages];
+	size_t i, left;
+	int tries;
 
-	if (mincore(map, pages * page, vec))
-		return pages;
-	for (i = 0; i < pages; i++)
-		n += vec[i] & 1;
-	return n;
+	for (tries = 0; tries < 1000; tries++) {
+		if (madvise(map, pages * page, MADV_PAGEOUT) ||
+		    mincore(map, pages * page, in_memory))
+			return false;
+		for (i = 0, left = 0; i < pages; i++) {
+			if (in_memory[i] & 1) {
+				load(map + i * page);
+				left++;
+			}
+		}
+		if (!left)
+			return true;
+		usleep(5000);
+		write_text(COMPACT, "1");
+	}
+	return false;
+}
+
+static bool stay_on_this_cpu(void)
+{
+	const int cpu = sched_getcpu();
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	return !sched_setaffinity(0, sizeof(set), &set);
 }
 
 /*
- * Swaps pages out and has the swap cache forget them: once they are written,
- * only reclaim takes them from there.
+ * Swaps pages out to this device. A CPU that has swapped to another one goes on
+ * in its cluster there, whatever the priorities are, until that is full. So write
+ * the pages, which lets go where they were, and swap them out again.
  */
-static bool swap_out(struct cgroup *c, char *map, size_t pages)
+static bool swap_out_to(struct dev *d, char *map, size_t pages)
 {
 	int tries;
 
-	for (tries = 0; tries < 200; tries++) {
-		if (madvise(map, pages * page, MADV_PAGEOUT))
+	for (tries = 0; tries < 256; tries++) {
+		fill(map, pages, OF_ANON);
+		if (!swap_out(map, pages))
 			return false;
-		if (!nr_in_memory(map, pages))
+		if (swapped_to(d) >= pages * page)
 			return true;
-		cgroup_set(c, "memory.reclaim", "1M swappiness=max");
-		usleep(5000);
 	}
 	return false;
 }
@@ -1120,7 +1148,6 @@ TEST_F(read_error, gives_sigbus)
 FIXTURE(swap_fault)
 {
 	struct dev dev;
-	struct cgroup cgroup;
 	struct counts counts;
 	struct toucher toucher;
 	struct watchdog dog;
@@ -1131,37 +1158,7 @@ FIXTURE(swap_fault)
 
 #define PAGE_CLUSTER	"/proc/sys/vm/page-cluster"
 
-FIXTURE_SETUP(swap_fault)
-{
-	const char *why;
-
-	page = psize();
-	self->size = SWAP_PAGES * page;
-	memset(self->counts.fd, -1, sizeof(self->counts.fd));
-	why = enter_cgroup(&self->cgroup);
-	if (!why)
-		why = make_swap_device(&self->dev, SWAP_DEV);
-	if (!why)
-		why = prepare_counters(&self->counts);
-	if (why)
-		SKIP(return, "%s", why);
-	if (swap_on(&self->dev))
-		SKIP(return, "swapon() failed; run as root, with CONFIG_SWAP");
-	ASSERT_TRUE(read_text(PAGE_CLUSTER, self->page_cluster, sizeof(self->page_cluster)));
-	ASSERT_TRUE(write_text(PAGE_CLUSTER, "0"));
-	/* Reclaim of the cgroup is to take nothing else that the test touches. */
-	ASSERT_EQ(mlockall(MCL_CURRENT), 0);
-	self->map = mmap(NULL, self->size, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	ASSERT_NE(self->map, MAP_FAILED);
-	madvise(self->map, self->size, MADV_NOHUGEPAGE);
-	fill(self->map, SWAP_PAGES, OF_ANON);
-	ASSERT_TRUE(swap_out(&self->cgroup, self->map, SWAP_PAGES)) {
-		TH_LOG("the pages cannot be swapped out");
-	}
-}
-
-FIXTURE_TEARDOWN(swap_fault)
+static void undo_swap_fault(FIXTURE_DATA(swap_fault) *self)
 {
 	if (self->dev.major)
 		set_delays(&self->dev, 0, 0);
@@ -1171,7 +1168,42 @@ FIXTURE_TEARDOWN(swap_fault)
 	if (self->map)
 		munmap(self->map, self->size);
 	remove_device(&self->dev);
-	leave_cgroup(&self->cgroup);
+}
+
+FIXTURE_SETUP(swap_fault)
+{
+	const char *why;
+	bool swapped;
+
+	page = psize();
+	self->size = SWAP_PAGES * page;
+	ASSERT_TRUE(stay_on_this_cpu());
+	memset(self->counts.fd, -1, sizeof(self->counts.fd));
+	why = make_swap_device(&self->dev, SWAP_DEV);
+	if (!why)
+		why = prepare_counters(&self->counts);
+	if (why)
+		SKIP(return, "%s", why);
+	if (swap_on(&self->dev))
+		SKIP(return, "swapon() failed; run as root, with CONFIG_SWAP");
+	ASSERT_TRUE(read_text(PAGE_CLUSTER, self->page_cluster, sizeof(self->page_cluster)));
+	ASSERT_TRUE(write_text(PAGE_CLUSTER, "0"));
+	self->map = mmap(NULL, self->size, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(self->map, MAP_FAILED);
+	madvise(self->map, self->size, MADV_NOHUGEPAGE);
+	swapped = swap_out_to(&self->dev, self->map, SWAP_PAGES);
+	/* A set-up that fails is not torn down; the tests behind it need their own swap. */
+	if (!swapped)
+		undo_swap_fault(self);
+	ASSERT_TRUE(swapped) {
+		TH_LOG("the pages cannot be swapped out");
+	}
+}
+
+FIXTURE_TEARDOWN(swap_fault)
+{
+	undo_swap_fault(self);
 }
 
 TEST_F(swap_fault, takes_no_mmap_lock)
@@ -1562,7 +1594,7 @@ TEST_F(swap_fault, uffd_wp_event_after_the_wait)
 	touch_pages(self->map, 0, SWAP_PAGES, 1, true, OF_ANON);
 	ASSERT_EQ(uffd_register(uffd, self->map, self->size, false, true, false), 0);
 	ASSERT_EQ(set_wp(uffd, self->map, self->size, true), 0);
-	ASSERT_TRUE(swap_out(&self->cgroup, self->map, SWAP_PAGES));
+	ASSERT_TRUE(swap_out(self->map, SWAP_PAGES));
 
 	ASSERT_EQ(set_delays(&self->dev, SLOW, 0), 0);
 	ASSERT_EQ(start_toucher(&self->toucher, self->map, true), 0);

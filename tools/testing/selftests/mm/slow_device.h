@@ -219,6 +219,22 @@ static inline int swap_on(struct dev *d)
 	return 0;
 }
 
+/* Bytes that are swapped to it. */
+static inline size_t swapped_to(struct dev *d)
+{
+	char line[256], node[64];
+	size_t kb, found = 0;
+	FILE *f = fopen("/proc/swaps", "re");
+
+	while (f && fgets(line, sizeof(line), f))
+		if (sscanf(line, "%63s %*s %*u %zu", node, &kb) == 2 &&
+		    !strcmp(node, d->node))
+			found = kb << 10;
+	if (f)
+		fclose(f);
+	return found;
+}
+
 static inline void remove_device(struct dev *d)
 {
 	int tries;
