@@ -18,8 +18,8 @@ go := @scripts
 
 .DEFAULT_GOAL := help
 .PHONY: help run check deps doctor series am tree refresh kernel kunit ksft expect \
-	mm-test mutants debug-check arches bench bench-quick bench-keep perf ab shell \
-	vng gate arm64-gate clean distclean
+	mm-test mutants debug-check race-check arches bench bench-quick bench-keep perf ab \
+	shell vng gate arm64-gate clean distclean
 
 help:
 	$(go)/help
@@ -53,6 +53,9 @@ mutants:	## each mistake of tests/mutants/ is noticed by the tests: M="ksm-*"
 debug-check:	## an hour in the debug kernel: all tests, stress-ng, trinity, leaks
 	$(go)/deps run stress
 	$(go)/debug-check
+race-check:	## KCSAN in mm: base and ours under the same stress, what ours has more
+	$(go)/deps run stress
+	$(go)/race-check
 gate:		## machine code of the page-table move: no vmemmap access
 	$(go)/gate
 arm64-gate:	## the same for arm64, cross-compiled

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """Kernel builds, with a shell script in make's place."""
 
+import dataclasses
 import os
 import tempfile
 import textwrap
@@ -113,6 +114,14 @@ class Build(unittest.TestCase):
             env = kernels.environment(self.kernel)
         self.assertEqual(env["ARCH"], "x86_64")
         self.assertFalse({"MAKEFLAGS", "O", "V"} & set(env))
+
+    def test_a_kernel_that_is_watched_for_races(self):
+        (kernels.CONFIGS / "kcsan.config").write_text("CONFIG_KCSAN=y\n")
+        watched = dataclasses.replace(self.kernel, watched=True)
+        self.assertEqual(watched.out.name, "guest-kcsan")
+        self.assertEqual(watched.fragments()[-1].name, "kcsan.config")
+        for kernel, number in ((watched, 1), (self.kernel, 0)):
+            self.assertEqual(kernels.make_command(kernel, "x").count(kernels.WATCH_MM), number)
 
 
 if __name__ == "__main__":

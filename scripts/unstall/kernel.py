@@ -22,6 +22,8 @@ from .common import CannotRun, Failed
 
 CONFIGS = common.ROOT / "configs"
 FEW = 2                         # CPUs that the lean guest has
+# KCSAN where the series is: elsewhere it would slow the kernel down and report what is not ours.
+WATCH_MM = "KCSAN_SANITIZE=$(if $(filter mm,$(obj)),y,n)"
 DISK_NEEDED = 3 << 30           # bytes, for one kernel's objects
 
 
@@ -34,6 +36,7 @@ class Kernel:
     topics: tuple = ()          # whose KUnit suites are built in; none on the base
     folder: str = ""            # of its objects, where one tree has several kernels
     many: bool = False          # CPUs: more than FEW
+    watched: bool = False       # for data races: KCSAN in mm
     start: str = "tinyconfig"   # what the fragments are merged over
 
     @property
@@ -41,7 +44,7 @@ class Kernel:
         words = ["debug" if self.debug else "guest"]
         if self.arch.name != "x86_64":
             words.append(self.arch.name)
-        return "-".join(words + ["many"] * self.many)
+        return "-".join(words + ["kcsan"] * self.watched + ["many"] * self.many)
 
     @property
     def out(self):
@@ -58,7 +61,8 @@ class Kernel:
         return folder if folder.is_dir() else None
 
     def fragments(self):
-        names = ["guest", self.arch.name] + ["debug"] * self.debug + ["many"] * self.many
+        names = ["guest", self.arch.name] + ["debug"] * self.debug + ["kcsan"] * self.watched
+        names += ["many"] * self.many
         files = [CONFIGS / f"{n}.config" for n in names]
         files += [CONFIGS / "topics" / f"{t}.config" for t in self.topics]
         return [f for f in files if f.exists()]
@@ -90,7 +94,7 @@ def compiler(cc):
 
 def make_command(kernel, *targets):
     return ["make", "-C", str(kernel.tree), f"O={kernel.out.name}", f"-j{os.cpu_count()}",
-            f"CC={compiler(kernel.arch.cc)}", *targets]
+            f"CC={compiler(kernel.arch.cc)}", *[WATCH_MM] * kernel.watched, *targets]
 
 
 def wanted_lines(fragments):

@@ -71,13 +71,18 @@ STRESSORS = (
 )
 
 
+def step_of(stressor, seconds, path=""):
+    """The step that runs a stressor for so long, with the programs of a folder."""
+    operations = seconds * PER_SECOND * stressor.share
+    command = stressor.command.format(seconds=seconds, operations=operations)
+    return vm.Step(stressor.name, f"PATH={path}:$PATH; {command}", 2 * seconds + SLACK)
+
+
 def steps(seconds, path=""):
     """Settings, the stressors, and the search for leaks."""
-    found = [vm.Step("settings", f"{ALWAYS} && {KSM}", 30)]
-    for s in STRESSORS:
-        command = s.command.format(seconds=seconds, operations=seconds * PER_SECOND * s.share)
-        found.append(vm.Step(s.name, f"PATH={path}:$PATH; {command}", 2 * seconds + SLACK))
-    return found + [vm.Step("leaks", FIND_LEAKS, 300)]
+    return [vm.Step("settings", f"{ALWAYS} && {KSM}", 30),
+            *(step_of(s, seconds, path) for s in STRESSORS),
+            vm.Step("leaks", FIND_LEAKS, 300)]
 
 
 def problem_of(step):
