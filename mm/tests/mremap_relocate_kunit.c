@@ -112,11 +112,20 @@ static softleaf_t test_mk_softleaf(enum test_kind kind, struct folio *folio)
 	}
 }
 
+/* What an empty entry is made of differs: s390 has a bit set in it. */
+static pte_t test_mk_none(void)
+{
+	pte_t pte = __pte(0);
+
+	pte_clear(&init_mm, TEST_ADDR, &pte);
+	return pte;
+}
+
 static pte_t test_mk_entry(enum test_kind kind, struct folio *folio)
 {
 	switch (kind) {
 	case TEST_NONE:
-		return __pte(0);
+		return test_mk_none();
 	case TEST_ZERO_PAGE:
 		return pte_mkspecial(pfn_pte(zero_pfn(TEST_ADDR),
 					     vm_get_page_prot(VM_READ)));

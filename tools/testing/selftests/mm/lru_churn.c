@@ -23,6 +23,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "vm_util.h"
@@ -425,6 +426,11 @@ TEST_F(lru_churn_locks, populate_30)
 /* Bulk: whoever populates that much drains, but not batch by batch before. */
 TEST_F(lru_churn_locks, populate_64)
 {
+	struct utsname system;
+
+	ASSERT_EQ(uname(&system), 0);
+	if (!strcmp(system.machine, "s390x"))
+		SKIP(return, "s390 gathers no pages, each is freed by itself: use another machine");
 	ASSERT_LE(count_way(_metadata, POPULATE, 64, 1), CYCLES * 4);
 }
 
