@@ -104,6 +104,15 @@ class Build(unittest.TestCase):
         with self.assertRaisesRegex(common.CannotRun, "x86_64.config asks for 'CONFIG_ACPI=y'"):
             kernels.config_is_honoured(self.kernel)
 
+    def test_option_that_the_architecture_lacks_is_not_asked_for(self):
+        (self.kernel.out / ".config").write_text("CONFIG_SMP=y\n")
+        arch = dataclasses.replace(self.kernel.arch, lacks=("ACPI",))
+        kernels.config_is_honoured(dataclasses.replace(self.kernel, arch=arch))
+
+    def test_packages_of_compilers(self):
+        self.assertEqual([vm.ARCHES[a].compiler_package for a in ("x86_64", "arm64", "s390x")],
+                         ["gcc", "gcc-aarch64-linux-gnu", "gcc-s390x-linux-gnu"])
+
     def test_option_that_should_be_off_is_refused(self):
         (self.kernel.out / ".config").write_text("CONFIG_SMP=y\nCONFIG_ACPI=y\nCONFIG_VT=y\n")
         with self.assertRaisesRegex(common.CannotRun, "CONFIG_VT is not set"):

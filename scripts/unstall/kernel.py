@@ -112,6 +112,8 @@ def config_is_honoured(kernel):
         last[re.search(r"CONFIG_\w+", line)[0]] = (fragment, line)
     names = {line.split("=")[0] for line in have if line.startswith("CONFIG_")}
     for symbol, (fragment, line) in last.items():
+        if symbol.removeprefix("CONFIG_") in kernel.arch.lacks:
+            continue
         off = line.startswith("#")
         if symbol in names if off else line not in have:
             raise CannotRun(f"{fragment.name} asks for '{line}', and this kernel's Kconfig does "
@@ -187,7 +189,7 @@ def run_make(kernel, label, targets, log, total):
 
 def build(kernel, label):
     """Builds a kernel and its modules unless nothing changed; returns the kernel."""
-    vm.need(kernel.arch.cc, "gcc-aarch64-linux-gnu" if kernel.arch.cross else "gcc")
+    vm.need(kernel.arch.cc, kernel.arch.compiler_package)
     now, stamp = digest(kernel), read_stamp(kernel)
     if now and stamp.get("digest") == now and kernel.image.exists():
         common.say(f"  build  {label}: nothing changed")

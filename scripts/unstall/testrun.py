@@ -159,7 +159,7 @@ def kunit_tree(plan, text):
 
 
 def kselftest_tree(plan, step, text):
-    """One category's results; on arm64 the program itself was started."""
+    """One category's results; without the host's root the program itself was started."""
     tree = ktap.parse_kselftest(text)
     if not plan.kernel.arch.host_root:
         program = ktap.Test(step.name, children=tree.children)

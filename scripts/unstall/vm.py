@@ -2,7 +2,7 @@
 """Boots a kernel in QEMU, runs steps in it, and brings back what they printed.
 
 The guest is made anew for every boot: on x86-64 the host's root file system,
-read-only over 9p with a tmpfs over it; on arm64 an initramfs of static
+read-only over 9p with a tmpfs over it; elsewhere an initramfs of static
 programs.  Nothing needs root and nothing is written outside the run's folder.
 """
 
@@ -41,6 +41,14 @@ class Arch:
     cc: str
     cross: str
     host_root: bool     # the guest's root is the host's, over 9p
+    cpu: str = "max"    # QEMU's best
+    lacks: tuple = ()   # options of the fragments that it has not
+    gate: bool = True   # each commit is compiled for it, and its machine code is looked at
+
+    @property
+    def compiler_package(self):
+        """Debian's package that has its compiler."""
+        return "-".join(["gcc", *self.cross.split("-")[:-1]])
 
     @property
     def folder(self):
@@ -60,6 +68,14 @@ ARCHES = {
     "arm64": Arch("arm64", "qemu-system-aarch64", "qemu-system-arm", ("-machine", "virt"),
                   "ttyAMA0", "arch/arm64/boot/Image", "aarch64-linux-gnu-gcc",
                   "aarch64-linux-gnu-", False),
+    "riscv64": Arch("riscv64", "qemu-system-riscv64", "qemu-system-misc", ("-machine", "virt"),
+                    "ttyS0", "arch/riscv/boot/Image", "riscv64-linux-gnu-gcc",
+                    "riscv64-linux-gnu-", False, cpu="rv64", gate=False,
+                    lacks=("HWPOISON_INJECT", "MEMORY_FAILURE")),
+    "s390x": Arch("s390x", "qemu-system-s390x", "qemu-system-misc",
+                  ("-machine", "s390-ccw-virtio"), "ttysclp0", "arch/s390/boot/bzImage",
+                  "s390x-linux-gnu-gcc", "s390x-linux-gnu-", False, gate=False,
+                  lacks=("HWPOISON_INJECT", "MEMORY_FAILURE", "NUMA")),
 }
 
 
@@ -176,7 +192,7 @@ def guest_program(name, arch):
     if binary.exists() and binary.stat().st_mtime > source.stat().st_mtime:
         return binary
     binary.parent.mkdir(parents=True, exist_ok=True)
-    need(arch.cc, "gcc-aarch64-linux-gnu" if arch.cross else "gcc")
+    need(arch.cc, arch.compiler_package)
     part = binary.with_suffix(".part")
     common.run(arch.cc, "-O2", "-Wall", "-Wextra", "-Werror", "-static", "-o", part, source)
     part.replace(binary)
@@ -245,11 +261,12 @@ def kernel_command_line(boot, shell):
 def accelerator(boot):
     if boot.icount:
         # The same random numbers and the same date in each boot.
-        return ["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off", "-cpu", "max",
+        return ["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off", "-cpu",
+                boot.arch.cpu,
                 "-seed", "1", "-rtc", "base=2026-01-01,clock=vm"]
     if boot.accel == "kvm":
         return ["-accel", "kvm", "-cpu", "host"]
-    return ["-accel", "tcg,thread=multi", "-cpu", "max"]
+    return ["-accel", "tcg,thread=multi", "-cpu", boot.arch.cpu]
 
 
 def cpus(boot):
@@ -286,11 +303,11 @@ def qemu_command(folder, boot, steps, shell=False):
     if boot.disks:
         for name, disk in make_disks(folder):
             cmd += ["-drive", f"file={disk},if=none,id={name},format=raw,cache=unsafe",
-                    "-device", f"virtio-blk-pci,drive={name},serial={name}"]
+                    "-device", f"virtio-blk,drive={name},serial={name}"]
     if shell:
         return cmd + ["-serial", "mon:stdio"]
     return cmd + ["-serial", f"file:{folder / 'console.log'}",
-                  "-device", "virtio-serial-pci",
+                  "-device", "virtio-serial",
                   "-chardev", f"file,id=output,path={folder / 'output'}",
                   "-device", "virtserialport,chardev=output,name=unstall.output"]
 
