@@ -120,6 +120,12 @@ class Verdict(unittest.TestCase):
         self.assertEqual(self.rounds.count("base"), 1 + races.MORE_ROUNDS)
         self.assertIn("the report", "\n".join(self.said))
 
+    def test_a_function_that_was_part_of_another(self):
+        self.changed = {"folio_batch_move_live"}
+        self.shown = {"base": [[("folio_batch_move_lru", "x")]],
+                      "ours": [[("folio_batch_move_live", "x")]]}
+        self.assertEqual(self.failed(), [])
+
     def test_a_race_that_the_base_shows_later(self):
         self.shown = {"base": [[], [("changed", "x")]], "ours": [[("changed", "x")]]}
         self.assertEqual(self.failed(), [])

@@ -17,13 +17,15 @@ from . import common, kernel as kernels, machinecode, splats, stress, targets, v
 RACE = re.compile(r"BUG: KCSAN: data-race in (.+)")
 # Where an instruction and what it refers to lie, as objdump has it.
 PLACE = re.compile(r"^\s*[0-9a-f]+:|\b[0-9a-f]+ (?=<)|[+-]0x[0-9a-f]+(?=>|$)")
+# What the series took out of a function: the base has the race under that one's name.
+FORMERLY = {"folio_batch_move_live": "folio_batch_move_lru"}
 MORE_ROUNDS = 2         # of the base, for what only ours has shown
 # What has threads, or tasks that share what mm has one of: anon_vmas, LRU lists, swap.
-SHARED = ("mremap", "vm-mergeable", "userfaultfd", "mlock", "pageswap", "swap", "remap",
+SHARED = ("mremap", "vm-mergeable", "userfaultfd", "mlock", "pageswap", "swap",
           "fuzz-relocates", "fuzz-threads")
 STRESSORS = (
     *(s for s in stress.STRESSORS if s.name in SHARED),
-    stress.Stressor("churn", "populate_churn -q -P 2 -p 16 -c {operations:.0f}", 10),
+    stress.Stressor("churn", "populate_churn -q -P 2 -p 16 -c {operations:.0f}", 2),
     stress.Stressor("thrash", f"fault_thrash -d {stress.SCRATCH} -n 8 -T {{seconds}}"),
     stress.Stressor("swapin", "fault_swapin -T {seconds}"),
 )
@@ -37,6 +39,11 @@ def pair_of(title):
     """The two functions of a report's title, without what the compiler made of their names."""
     names = re.sub(r"\+0x\S+", "", title).split(" / ")
     return tuple(sorted(re.split(r"\.(?:isra|part|constprop|cold)\b", n.strip())[0] for n in names))
+
+
+def in_base(pair):
+    """The functions that a pair of ours was in the base."""
+    return tuple(sorted(FORMERLY.get(f, f) for f in pair))
 
 
 def reports(console):
@@ -114,7 +121,7 @@ class Watched:
 def new_races(base, ours, changed):
     """What only ours has shown so far, and in which something new runs."""
     return {pair: excerpt for pair, excerpt in ours.races.items()
-            if pair not in base.races and changed & set(pair)}
+            if in_base(pair) not in base.races and changed & set(pair)}
 
 
 def run(seconds, tally):
@@ -127,7 +134,7 @@ def run(seconds, tally):
         kernel.round(todo, tally)
     while new_races(base, ours, changed) and base.rounds <= MORE_ROUNDS:
         base.round(todo, tally)
-    both = base.races.keys() & ours.races.keys()
+    both = {pair for pair in ours.races if in_base(pair) in base.races}
     common.say(f"  races  {len(changed)} functions are new or changed; pairs that race: "
                f"{len(base.races)} in the base, {len(ours.races)} in ours, {len(both)} in both")
     for pair in sorted(ours.races.keys() - both):
