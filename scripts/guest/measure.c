@@ -15,8 +15,8 @@
  *
  * func and trace count the command and its descendants only.  The command runs
  * WARMUPS times first, uncounted (default 1), so that its pages are in the page
- * cache, and then ROUNDS times (default 1): the line is that of the round whose
- * run time is the median.  What the command prints goes to standard error.
+ * cache, and then ROUNDS times (default 1): each number is the median of the
+ * rounds'.  What the command prints goes to standard error.
  *
  * Exit status: the command's, or 125 when an event can't be counted.
  */
@@ -27,6 +27,7 @@
 #include <linux/perf_event.h>
 #include <stdarg.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -330,17 +331,41 @@ static void print(const struct round *round, int status)
 	printf(", \"status\": %d}\n", status);
 }
 
-static int by_run_time(const void *a, const void *b)
+static int by_value(const void *a, const void *b)
 {
-	const struct round *x = a, *y = b;
+	const unsigned long long x = *(const unsigned long long *)a;
+	const unsigned long long y = *(const unsigned long long *)b;
 
-	return (x->ran > y->ran) - (x->ran < y->ran);
+	return (x > y) - (x < y);
+}
+
+/* Of a number that stands at the same place in each round. */
+static unsigned long long median(const struct round *rounds, int nr, size_t place)
+{
+	unsigned long long values[MAX_ROUNDS];
+
+	for (int i = 0; i < nr; i++)
+		values[i] = *(const unsigned long long *)((const char *)&rounds[i] + place);
+	qsort(values, nr, sizeof(*values), by_value);
+	return values[nr / 2];
+}
+
+static struct round medians(const struct round *rounds, int nr)
+{
+	struct round found = {
+		.ran = median(rounds, nr, offsetof(struct round, ran)),
+		.passed = median(rounds, nr, offsetof(struct round, passed)),
+	};
+
+	for (int i = 0; i < nr_events; i++)
+		found.counts[i] = median(rounds, nr, offsetof(struct round, counts[i]));
+	return found;
 }
 
 /* Ends with the first round that fails. */
 static int measure(char **argv, int nr)
 {
-	struct round rounds[MAX_ROUNDS];
+	struct round rounds[MAX_ROUNDS], found;
 	int status = 0, done = 0;
 
 	while (done < nr && !status)
@@ -349,8 +374,8 @@ static int measure(char **argv, int nr)
 		print(&rounds[done - 1], status);
 		return status;
 	}
-	qsort(rounds, nr, sizeof(*rounds), by_run_time);
-	print(&rounds[nr / 2], 0);
+	found = medians(rounds, nr);
+	print(&found, 0);
 	return 0;
 }
 

@@ -25,10 +25,13 @@
  * nanoseconds for one of them and, where the function profiler can be used, the
  * round trips of the lruvec lock (calls of the functions that take it for a
  * folio) for one of them.  Without the profiler, or with -q, that line is missing.
+ * The nanoseconds are those of the median of parts of 31 cycles, which are a
+ * whole number of batches whatever -p is: what interrupts a few is not counted.
+ * With -k they are those of all cycles, as parts differ in what they allocate, and
+ * with -P as well: those that pass, divided by the cycles of all processes.
  *
  * Tasks take turns by sched_yield() under SCHED_FIFO, so that the order in which
  * they map and unmap is the same each time.  That and the profiler need root.
- * With -P a cycle's nanoseconds are those that pass, divided by the cycles of all.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -68,6 +71,9 @@ static const char * const mode_names[NR_MODES] = {
  */
 #define PLACE ((char *)(16UL << 30))
 
+/* Cycles that are timed together: a folio batch has 31 entries. */
+#define PART 31
+
 #define NR_LOCK_FUNCTIONS 3
 
 static const char * const lock_functions[NR_LOCK_FUNCTIONS] = {
@@ -84,6 +90,9 @@ static size_t page_size;
 
 /* What each task maps in the mode file. */
 static int memfd = -1;
+
+/* When the first task began each part, and ended the last; shared with the tasks. */
+static uint64_t *begun;
 
 /* Each task sends a byte when it is ready, and one when done; it gets one to go on. */
 static int to_main[2], to_tasks[2];
@@ -262,7 +271,15 @@ static void rendezvous(void)
 	receive(to_tasks[0]);
 }
 
-static void work(void)
+static uint64_t now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
+}
+
+static void work(bool first)
 {
 	char *kept = opt.keep ? map(NULL, opt.keep * (opt.warmup + opt.cycles), 0) : NULL;
 
@@ -272,8 +289,13 @@ static void work(void)
 	for (long i = 0; i < opt.warmup; i++, kept += opt.keep * page_size)
 		cycle(kept);
 	rendezvous();
-	for (long i = 0; i < opt.cycles; i++, kept += opt.keep * page_size)
+	for (long i = 0; i < opt.cycles; i++, kept += opt.keep * page_size) {
+		if (first && i % PART == 0)
+			begun[i / PART] = now();
 		cycle(kept);
+	}
+	if (first && opt.cycles % PART == 0)
+		begun[opt.cycles / PART] = now();
 	/* The exit is not counted either. */
 	rendezvous();
 }
@@ -321,7 +343,7 @@ static void start_tasks(void)
 		if (!pid) {
 			if (opt.cpus > 1)
 				pin(opt.cpu + i);
-			work();
+			work(!i);
 			_exit(EXIT_SUCCESS);
 		}
 	}
@@ -341,12 +363,22 @@ static void reap_tasks(void)
 		exit(EXIT_FAILURE);
 }
 
-static uint64_t now(void)
+static int by_value(const void *a, const void *b)
 {
-	struct timespec ts;
+	const uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
 
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
+	return (x > y) - (x < y);
+}
+
+/* Of one cycle of one task, in the part that is the median; 0 where no part is whole. */
+static double ns_of_median(void)
+{
+	const long parts = opt.cycles / PART;
+
+	for (long i = 0; i < parts; i++)
+		begun[i] = begun[i + 1] - begun[i];
+	qsort(begun, parts, sizeof(*begun), by_value);
+	return parts ? (double)begun[parts / 2] / PART / opt.tasks : 0;
 }
 
 static enum mode mode_of(const char *name)
@@ -393,6 +425,7 @@ int main(int argc, char **argv)
 {
 	long locks, done;
 	bool profiled;
+	double median;
 	uint64_t ns;
 
 	if (!parse(argc, argv)) {
@@ -404,6 +437,10 @@ int main(int argc, char **argv)
 		return EXIT_FAILURE;
 	}
 	page_size = sysconf(_SC_PAGESIZE);
+	begun = mmap(NULL, (opt.cycles / PART + 1) * sizeof(*begun), PROT_READ | PROT_WRITE,
+		     MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	if (begun == MAP_FAILED)
+		die("mmap");
 	pin(opt.cpu);
 	start_tasks();
 	profiled = start_profile();
@@ -416,8 +453,9 @@ int main(int argc, char **argv)
 	reap_tasks();
 
 	done = nr_processes() * opt.cycles;
+	median = opt.cpus == 1 && !opt.keep ? ns_of_median() : 0;
 	printf("metric cycles %ld\n", done);
-	printf("metric ns-per-cycle %.1f\n", (double)ns / done);
+	printf("metric ns-per-cycle %.1f\n", median ? median : (double)ns / done);
 	if (profiled)
 		printf("metric locks-per-cycle %.4f\n", (double)locks / done);
 	return EXIT_SUCCESS;
