@@ -52,6 +52,7 @@
 #include "internal.h"
 #include "mremap_relocate.h"
 #include "swap.h"
+#include "swap_table.h"
 #include "vma.h"
 
 #define CREATE_TRACE_POINTS
@@ -138,21 +139,16 @@ static unsigned long table_extent(unsigned long old_addr, unsigned long new_addr
 	return pmd_addr_end(new_addr, new_addr + extent) - new_addr;
 }
 
-/* The same, or as long as there is a hole at the old address. */
-static unsigned long next_extent(struct mm_struct *mm, unsigned long old_addr,
-				 unsigned long new_addr, unsigned long old_end)
-{
-	return hole_extent(mm, old_addr, old_end) ?:
-	       table_extent(old_addr, new_addr, old_end);
-}
-
 /*
  * Does the PMD at @addr have entries below it, or is it one itself? @pmdval says
  * which.
  *
  * __discard_anon_folio_pmd_locked() clears a huge PMD and may put it back, under
- * the PMD lock. So it is none only if that lock says so, and then it remains so:
- * nobody else populates it without the mmap_lock.
+ * the PMD lock. So it is none only if that lock says so.
+ *
+ * None of our entries comes then: our VMA is write-locked. The PMD itself does
+ * not have to remain so where the range does not have all of it. The rest may
+ * belong to another VMA, in which a fault needs that VMA's lock only.
  */
 static pmd_t *find_populated_pmd(struct mm_struct *mm, unsigned long addr,
 				 pmd_t *pmdval)
@@ -169,6 +165,24 @@ static pmd_t *find_populated_pmd(struct mm_struct *mm, unsigned long addr,
 		spin_unlock(ptl);
 	}
 	return pmd_none(*pmdval) ? NULL : pmd;
+}
+
+/*
+ * The populated PMD at @old_addr, as above, or NULL. *@extent bytes from both
+ * addresses on are behind it, or within a hole at the old address.
+ *
+ * A page table that turns up when we have seen a hole is somebody else's. Who
+ * sees it gets the extent of a table, whatever was there before.
+ */
+static pmd_t *next_populated_pmd(struct mm_struct *mm, unsigned long old_addr,
+				 unsigned long new_addr, unsigned long old_end,
+				 pmd_t *pmdval, unsigned long *extent)
+{
+	pmd_t *pmd = find_populated_pmd(mm, old_addr, pmdval);
+	unsigned long hole = pmd ? 0 : hole_extent(mm, old_addr, old_end);
+
+	*extent = hole ?: table_extent(old_addr, new_addr, old_end);
+	return pmd;
 }
 
 /* Is a page of a large folio still missing? */
@@ -223,6 +237,15 @@ static enum mremap_relocate_result survey_folio(struct survey *s,
 	return MREMAP_RELOCATE_DONE;
 }
 
+/* Does the swap cache have @folio for @entry? Under the lock of the cluster. */
+static bool is_cached_as(struct swap_cluster_info *ci, const struct folio *folio,
+			 softleaf_t entry)
+{
+	unsigned long swp_tb = __swap_table_get(ci, swp_offset(entry) % SWAPFILE_CLUSTER);
+
+	return swp_tb_is_folio(swp_tb) && swp_tb_to_folio(swp_tb) == folio;
+}
+
 /*
  * The folio in the swap cache that @entry stands for and that has a place, with a
  * reference, or NULL. Under the page table lock.
@@ -232,24 +255,29 @@ static enum mremap_relocate_result survey_folio(struct survey *s,
  * swapoff, and both need the mmap_lock.
  *
  * swap_cache_get_folio() may return a folio that just left the swap cache and is
- * something else now, while the one that replaced it has a place. With a reference
- * that cannot happen the second time.
+ * something else now, while the one that replaced it has a place. Migration and
+ * split give it that place, and put it in the swap cache, under the lock of the
+ * cluster. So what that lock says is in the swap cache is seen with its place.
  */
 static struct folio *get_swap_folio(softleaf_t entry)
 {
-	struct folio *folio, *again;
+	struct swap_cluster_info *ci;
+	struct folio *folio;
+	bool cached, anon;
 
 	for (;;) {
 		folio = swap_cache_get_folio(entry);
 		if (!folio)
 			return NULL;
-		again = swap_cache_get_folio(entry);
-		if (again)
-			folio_put(again);
-		if (folio == again && folio_test_anon(folio))
+		ci = swap_cluster_lock(__swap_entry_to_info(entry),
+				       swp_offset(entry));
+		cached = is_cached_as(ci, folio, entry);
+		anon = folio_test_anon(folio);
+		swap_cluster_unlock(ci);
+		if (cached && anon)
 			return folio;
 		folio_put(folio);
-		if (folio == again)
+		if (cached)
 			return NULL;
 	}
 }
@@ -280,12 +308,19 @@ static enum mremap_relocate_result survey_swap(pte_t pte, softleaf_t entry)
  * turned into is as exclusive as the entry is. mremap_relocate_page_tables()
  * waits when it gets there. Of a large folio we cannot tell here where it begins,
  * as it may be about to be split.
+ *
+ * A folio of a device may remain one, if its migration fails. None becomes one:
+ * who migrates to a device needs the mmap_lock.
  */
 static enum mremap_relocate_result survey_migration(softleaf_t entry)
 {
+	const struct folio *folio = softleaf_to_folio(entry);
+
+	if (folio_is_zone_device(folio))
+		return MREMAP_RELOCATE_DEVICE;
 	if (softleaf_is_migration_read(entry))
 		return MREMAP_RELOCATE_SHARED;
-	if (folio_test_large(softleaf_to_folio(entry)))
+	if (folio_test_large(folio))
 		return MREMAP_RELOCATE_LARGE;
 	return MREMAP_RELOCATE_DONE;
 }
@@ -405,8 +440,8 @@ static enum mremap_relocate_result survey_range(struct survey *s,
 	pmd_t *pmd, pmdval;
 
 	for (; old_addr < old_end; old_addr += extent, new_addr += extent) {
-		extent = next_extent(s->vma->vm_mm, old_addr, new_addr, old_end);
-		pmd = find_populated_pmd(s->vma->vm_mm, old_addr, &pmdval);
+		pmd = next_populated_pmd(s->vma->vm_mm, old_addr, new_addr,
+					 old_end, &pmdval, &extent);
 		if (!pmd && in_large_folio(s))
 			return MREMAP_RELOCATE_LARGE;
 		if (!pmd)
@@ -471,7 +506,7 @@ static bool alloc_spares(struct mremap_relocate_request *req, unsigned long nr)
 	for (; req->nr_spares < nr; req->nr_spares++) {
 		pgtable_t spare = NULL;
 
-		if (spare_is_affordable())
+		if (!fatal_signal_pending(current) && spare_is_affordable())
 			spare = pte_alloc_one(req->move.vma->vm_mm);
 		if (!spare) {
 			mremap_relocate_free_spares(req);
@@ -590,14 +625,11 @@ static pmd_t *alloc_new_pmd(struct mm_struct *mm, unsigned long addr)
  * Where there are entries at the old address there must be a page table for them
  * at the new one, or a spare.
  */
-static bool alloc_new_table(struct relocation *r, unsigned long old_addr,
-			    unsigned long new_addr, unsigned long extent)
+static bool alloc_new_table(struct relocation *r, unsigned long new_addr,
+			    unsigned long extent)
 {
-	pmd_t pmdval, *new_pmd;
+	pmd_t *new_pmd = alloc_new_pmd(r->mm, new_addr);
 
-	if (!find_populated_pmd(r->mm, old_addr, &pmdval))
-		return true;
-	new_pmd = alloc_new_pmd(r->mm, new_addr);
 	if (!new_pmd)
 		return false;
 	return extent == PMD_SIZE || !pte_alloc(r->mm, new_pmd);
@@ -610,10 +642,12 @@ static bool alloc_new_tables(struct relocation *r)
 	unsigned long old_addr = pmc->old_addr;
 	unsigned long new_addr = pmc->new_addr;
 	unsigned long extent;
+	pmd_t pmdval;
 
 	for (; old_addr < pmc->old_end; old_addr += extent, new_addr += extent) {
-		extent = next_extent(r->mm, old_addr, new_addr, pmc->old_end);
-		if (!alloc_new_table(r, old_addr, new_addr, extent))
+		if (next_populated_pmd(r->mm, old_addr, new_addr, pmc->old_end,
+				       &pmdval, &extent) &&
+		    !alloc_new_table(r, new_addr, extent))
 			return false;
 		cond_resched();
 	}
@@ -730,7 +764,11 @@ static bool lock_entry_folio(struct relocation *r, pte_t pte)
 	entry = softleaf_from_pte(pte);
 	if (softleaf_is_swap(entry))
 		return lock_swap_folio(r, entry);
-	release_folio(r);
+	/* What has a folio has not passed the survey, if it has a place. */
+	VM_WARN_ON_ONCE(softleaf_has_pfn(entry) && !softleaf_is_hwpoison(entry));
+	/* A poisoned page is still one of a large folio that could not be split. */
+	if (r->old_addr >= r->folio_end)
+		release_folio(r);
 	return true;
 }
 
@@ -972,43 +1010,68 @@ static bool move_huge(struct relocation *r, pmd_t *old_pmd, pmd_t *new_pmd)
 }
 #endif
 
-/* Entries are about to move to where no page table is. */
+/*
+ * Entries are about to move to where no page table is. It is a whole PMD that
+ * they move to, so none of a neighbour's comes there.
+ */
 static void install_spare(struct relocation *r, pmd_t *new_pmd)
 {
 	struct mremap_relocate_request *req = r->req;
+	pgtable_t *spare;
 
-	if (!pmd_none(pmdp_get_lockless(new_pmd)) ||
-	    WARN_ON_ONCE(!req->nr_spares))
+	if (WARN_ON_ONCE(!req->nr_spares))
 		return;
-	pmd_install(r->mm, new_pmd, &req->spares[--req->nr_spares]);
+	spare = &req->spares[req->nr_spares - 1];
+	pmd_install(r->mm, new_pmd, spare);
+	if (!WARN_ON_ONCE(*spare))
+		req->nr_spares--;
 }
 
-/* Moves what is behind one PMD. */
-static void move_pmd(struct relocation *r, unsigned long extent)
+/*
+ * Did alloc_new_tables() find entries of ours at the old address? It has made a
+ * page table for them then, or there is a spare. If not, the old PMD has been
+ * populated since, for a neighbour that it is shared with, and we have nothing
+ * there to move.
+ */
+static bool has_new_table(struct relocation *r, pmd_t *new_pmd,
+			  unsigned long extent)
+{
+	const bool whole = extent == PMD_SIZE;
+
+	if (WARN_ON_ONCE(whole && !new_pmd) || !new_pmd)
+		return false;
+	if (!pmd_none(pmdp_get_lockless(new_pmd)))
+		return true;
+	if (whole)
+		install_spare(r, new_pmd);
+	return whole;
+}
+
+/* Moves what is behind one PMD, or skips a hole. */
+static void move_pmd(struct relocation *r)
 {
 	pmd_t *new_pmd = mm_find_pmd(r->mm, r->new_addr);
 	pmd_t *old_pmd, pmdval;
+	unsigned long extent;
 
-	old_pmd = find_populated_pmd(r->mm, r->old_addr, &pmdval);
+	old_pmd = next_populated_pmd(r->mm, r->old_addr, r->new_addr,
+				     r->pmc->old_end, &pmdval, &extent);
 	if (old_pmd && pmd_is_huge(pmdval)) {
 		if (move_huge(r, old_pmd, new_pmd))
 			return;
 		/* It was split or, after MADV_FREE, discarded. */
 		old_pmd = find_populated_pmd(r->mm, r->old_addr, &pmdval);
 	}
-	if (!old_pmd) {
+	if (old_pmd && has_new_table(r, new_pmd, extent))
+		move_table(r, old_pmd, new_pmd, extent);
+	else
 		skip(r, extent);
-		return;
-	}
-	install_spare(r, new_pmd);
-	move_table(r, old_pmd, new_pmd, extent);
 }
 
 static void move_pmds(struct relocation *r)
 {
 	while (r->old_addr < r->pmc->old_end) {
-		move_pmd(r, next_extent(r->mm, r->old_addr, r->new_addr,
-					r->pmc->old_end));
+		move_pmd(r);
 		cond_resched();
 	}
 	release_folio(r);

@@ -274,6 +274,43 @@ static void mremap_relocate_large_shared(struct kunit *test)
 	}
 }
 
+/* What leaves a device may have to remain there, and has its place then. */
+static void mremap_relocate_device_migrating(struct kunit *test)
+{
+#if defined(CONFIG_MIGRATION) && defined(CONFIG_ZONE_DEVICE)
+	struct folio *folio = test_alloc_folio(test, 0);
+	const enum zone_type zone = folio_zonenum(folio);
+	struct survey *s = test_survey(test);
+	enum mremap_relocate_result result;
+
+	set_page_zone(&folio->page, ZONE_DEVICE);
+	result = survey_pte(s, TEST_ADDR,
+			    test_mk_entry(TEST_MIGRATION_WRITE, folio));
+	set_page_zone(&folio->page, zone);
+	KUNIT_EXPECT_EQ(test, result, MREMAP_RELOCATE_DEVICE);
+#else
+	kunit_skip(test, "the configuration has no such entries");
+#endif
+}
+
+/*
+ * A PMD that a neighbour has populated since the page tables were allocated. It is
+ * shared, so that the range has a part of it only.
+ */
+static void mremap_relocate_neighbours_table(struct kunit *test)
+{
+	struct mremap_relocate_request req = {};
+	struct relocation r = { .mm = &init_mm, .req = &req };
+	pmd_t none = __pmd(0);
+
+	pmd_clear(&none);
+	KUNIT_EXPECT_FALSE(test, has_new_table(&r, NULL, PAGE_SIZE));
+	KUNIT_EXPECT_FALSE(test, has_new_table(&r, &none, PAGE_SIZE));
+	KUNIT_EXPECT_FALSE(test, has_new_table(&r, &none, PMD_SIZE - PAGE_SIZE));
+	KUNIT_EXPECT_EQ(test, req.nr_spares, 0);
+	KUNIT_EXPECT_TRUE(test, pmd_none(none));
+}
+
 /* A page of a large folio in migration is not relocated. */
 static void mremap_relocate_large_migrating(struct kunit *test)
 {
@@ -376,6 +413,8 @@ static struct kunit_case mremap_relocate_test_cases[] = {
 	KUNIT_CASE_PARAM(mremap_relocate_large, large_gen_params),
 	KUNIT_CASE(mremap_relocate_large_shared),
 	KUNIT_CASE(mremap_relocate_large_migrating),
+	KUNIT_CASE(mremap_relocate_device_migrating),
+	KUNIT_CASE(mremap_relocate_neighbours_table),
 	KUNIT_CASE(mremap_relocate_page_idx),
 	KUNIT_CASE_PARAM(mremap_relocate_vma, vma_gen_params),
 	KUNIT_CASE_PARAM(mremap_relocate_extent, extent_gen_params),

@@ -20,6 +20,7 @@
 #include <linux/userfaultfd.h>
 #include <mm/gup_test.h>
 #include <poll.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -71,6 +72,8 @@
 
 #define NO_ORDER	"no THPs of order %d: build with CONFIG_TRANSPARENT_HUGEPAGE, pages of 4K"
 #define NO_GUP_TEST	"no " GUP_TEST ": build with CONFIG_GUP_TEST, mount debugfs"
+
+#define TAINT_WARN		BIT_ULL(9)
 
 #define TEST_SECONDS		300
 #define RACE_SECONDS		3
@@ -2342,10 +2345,16 @@ static void *move_failing(struct env *e, char *from, char *to, int nth,
  * before it failed: each move is to make the same allocations. The page tables are
  * freed.
  */
+static void clear(struct __test_metadata *_metadata, struct env *e, char *at,
+		  size_t len)
+{
+	ASSERT_EQ(munmap(at, len), 0);
+	ASSERT_EQ(try_map(e, at, len / e->page, PROT_NONE), at);
+}
+
 static void clear_slot(struct __test_metadata *_metadata, struct env *e, char *at)
 {
-	ASSERT_EQ(munmap(at, e->slot), 0);
-	ASSERT_EQ(try_map(e, at, e->slot / e->page, PROT_NONE), at);
+	clear(_metadata, e, at, e->slot);
 }
 
 static void take_back(struct __test_metadata *_metadata, struct env *e,
@@ -2864,6 +2873,184 @@ RELOCATE_TEST(race, moves)
 	       read_stat("relocated") - self->relocated);
 	RELOCATED(1);
 	ASSERT_TRUE(variant->lazyfree ? contents_ok_or_gone(e) : contents_ok(e));
+}
+
+/*
+ * A mapping behind the range, in the same page table, that a thread reads for the
+ * first time while the range moves: faults of other mappings do not wait for the
+ * mmap_lock. Then there is a page table where mremap() found none.
+ */
+
+struct reader {
+	pthread_t thread;
+	const volatile char *addr;
+	struct timespec begin;
+	struct timespec done;
+};
+
+FIXTURE(neighbour_faults)
+{
+	struct env e;
+	struct reader reader;
+	size_t tables;		/* of the range, without its end */
+	char *from;
+	char *to;
+	size_t to_len;		/* what to clear for the next round */
+};
+
+/* Where the end of the range goes, and what is there. */
+FIXTURE_VARIANT(neighbour_faults)
+{
+	bool absent;	/* Not even a table above that of the pages. */
+};
+
+FIXTURE_VARIANT_ADD(neighbour_faults, no_page_table)
+{
+	.absent = false,
+};
+
+FIXTURE_VARIANT_ADD(neighbour_faults, no_tables)
+{
+	.absent = true,
+};
+
+/* Reserves what two tables of page tables map, and returns where the second begins. */
+static char *map_upper(struct __test_metadata *_metadata, size_t upper)
+{
+	char *addr = mmap(NULL, 3 * upper, PROT_NONE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	ASSERT_NE(addr, MAP_FAILED);
+	return addr + upper + (-(uintptr_t)addr & (upper - 1));
+}
+
+FIXTURE_SETUP(neighbour_faults)
+{
+	struct env *e = &self->e;
+	const char *why = setup(_metadata, e, NEVER);
+	size_t len, upper;
+
+	if (!why && variant->absent && sizeof(void *) < 8)
+		why = "addresses have 32 bits: build it for 64";
+	if (why)
+		SKIP(return, "%s", why);
+	self->tables = 3;
+	self->from = slot(e, 1);
+	self->to = slot(e, 3);
+	self->to_len = e->slot;
+	if (variant->absent) {
+		len = self->tables * e->table;
+		upper = e->table * (e->page / sizeof(uint64_t));
+		self->to = map_upper(_metadata, upper) - len;
+		self->to_len = len + upper;
+	}
+}
+
+FIXTURE_TEARDOWN(neighbour_faults)
+{
+}
+
+static long ns_between(const struct timespec *a, const struct timespec *b)
+{
+	return (b->tv_sec - a->tv_sec) * 1000000000L + b->tv_nsec - a->tv_nsec;
+}
+
+static void wait_until(struct timespec at)
+{
+	clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL);
+}
+
+static struct timespec later(struct timespec at, long ns)
+{
+	at.tv_nsec += ns;
+	at.tv_sec += at.tv_nsec / 1000000000L;
+	at.tv_nsec %= 1000000000L;
+	return at;
+}
+
+static void *read_later(void *arg)
+{
+	struct reader *r = arg;
+
+	wait_until(r->begin);
+	(void)*r->addr;
+	clock_gettime(CLOCK_MONOTONIC, &r->done);
+	return NULL;
+}
+
+/* Maps so many page tables' worth, writes to some of it, and nothing to its end. */
+static void map_with_neighbour(struct __test_metadata *_metadata, struct env *e,
+			       char *from, size_t tables, size_t end)
+{
+	const size_t nr = tables * e->table / e->page, step = (nr + 1535) / 1536;
+	char *neighbour = from + (nr + end) * e->page;
+	size_t i;
+
+	map(_metadata, e, from, nr + end);
+	for (i = 0; i < nr; i += step)
+		put(_metadata, e, from + i * e->page, 1);
+	ASSERT_EQ(try_map(e, neighbour, end, PROT_READ), neighbour);
+}
+
+/*
+ * The move takes about *@ns, of which the reader waits for some. Returns whether
+ * it has read while the move was under way.
+ */
+static bool move_and_read(struct __test_metadata *_metadata, struct env *e,
+			  struct reader *r, char *from, size_t nr, char *to, long *ns)
+{
+	struct timespec now, begin, end;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	begin = later(now, 1000000);
+	r->begin = later(begin, rand() % *ns);
+	ASSERT_EQ(pthread_create(&r->thread, NULL, read_later, r), 0);
+	wait_until(begin);
+	clock_gettime(CLOCK_MONOTONIC, &begin);
+	ASSERT_EQ(sys_mremap(from, nr * e->page, nr * e->page,
+			     MOVE | MREMAP_RELOCATE_ANON, to), to)
+		TH_LOG("mremap(): %s", strerror(errno));
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	ASSERT_EQ(pthread_join(r->thread, NULL), 0);
+	*ns = ns_between(&begin, &end);
+	return ns_between(&begin, &r->done) > 0 && ns_between(&r->done, &end) > 0;
+}
+
+/* Has the kernel had something to warn of since it booted? */
+static bool kernel_has_warned(void)
+{
+	char text[32] = "";
+
+	return read_text("/proc/sys/kernel/tainted", text, sizeof(text)) &&
+	       strtoull(text, NULL, 10) & TAINT_WARN;
+}
+
+RELOCATE_TEST(neighbour_faults, moves)
+{
+	struct env *e = &self->e;
+	const size_t end = 16, nr = self->tables * e->table / e->page + end;
+	const bool had_warned = kernel_has_warned();
+	struct timespec until = race_end();
+	unsigned int rounds = 0, read = 0;
+	long ns = 1000000, relocated = read_stat("relocated");
+
+	do {
+		map_with_neighbour(_metadata, e, self->from, self->tables, end);
+		self->reader.addr = self->from + nr * e->page;
+		read += move_and_read(_metadata, e, &self->reader, self->from, nr,
+				      self->to, &ns);
+		note_move(e, self->from, nr, self->to);
+		ASSERT_TRUE(contents_ok(e));
+		e->nr_pages = 0;
+		ASSERT_EQ(count_vmas(self->to, nr * e->page), 1);
+		clear_slot(_metadata, e, self->from);
+		clear(_metadata, e, self->to, self->to_len);
+		rounds++;
+	} while (!past(&until) || rounds < MIN_ROUNDS);
+	TH_LOG("%u moves of %ld us, %u with a fault meanwhile", rounds, ns / 1000,
+	       read);
+	ASSERT_EQ(read_stat("relocated"), relocated + rounds);
+	ASSERT_EQ(kernel_has_warned(), had_warned);
 }
 
 static pid_t harness;
