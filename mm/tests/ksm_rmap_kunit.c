@@ -228,7 +228,10 @@ static void ksm_rmap_reset(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, item->pgoff, -1UL - TEST_PAGES);
 
 	item->address |= STABLE_FLAG;
+	item->head = kunit_kzalloc(test, sizeof(*item->head), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, item->head);
 	rmap_item_clear_stable(item);
+	KUNIT_EXPECT_NULL(test, item->head);
 	KUNIT_EXPECT_EQ(test, atomic_read(&anon_vma->refcount), 1);
 	KUNIT_EXPECT_EQ(test, item->address, TEST_ADDR);
 	KUNIT_EXPECT_EQ(test, item->oldchecksum, 0);
