@@ -12,19 +12,21 @@
 struct keep_case {
 	const char *name;
 	unsigned int flags;
+	bool swapcache;
 	bool uptodate;
 	bool writeback;
 	bool keeps;
 };
 
 static const struct keep_case keep_cases[] = {
-	{ "uptodate", FAULT_FLAG_VMA_LOCK, true, false, true },
-	{ "read", FAULT_FLAG_VMA_LOCK, false, false, false },
-	{ "written", FAULT_FLAG_VMA_LOCK, true, true, false },
-	{ "read and written", FAULT_FLAG_VMA_LOCK, false, true, false },
-	{ "mmap_lock, uptodate", 0, true, false, false },
-	{ "mmap_lock, read", 0, false, false, false },
-	{ "mmap_lock, written", 0, true, true, false },
+	{ "uptodate", FAULT_FLAG_VMA_LOCK, true, true, false, true },
+	{ "read", FAULT_FLAG_VMA_LOCK, true, false, false, false },
+	{ "written", FAULT_FLAG_VMA_LOCK, true, true, true, false },
+	{ "read and written", FAULT_FLAG_VMA_LOCK, true, false, true, false },
+	{ "not in the swap cache", FAULT_FLAG_VMA_LOCK, false, true, false, false },
+	{ "mmap_lock, uptodate", 0, true, true, false, false },
+	{ "mmap_lock, read", 0, true, false, false, false },
+	{ "mmap_lock, written", 0, true, true, true, false },
 };
 
 static void keep_case_name(const struct keep_case *c, char *desc)
@@ -42,12 +44,20 @@ static void test_keeps_lock(struct kunit *test)
 	bool keeps;
 
 	KUNIT_ASSERT_NOT_NULL(test, folio);
+	if (c->swapcache) {
+		__folio_set_swapbacked(folio);
+		folio_set_swapcache(folio);
+	}
 	if (c->uptodate)
 		folio_mark_uptodate(folio);
 	if (c->writeback)
 		set_bit(PG_writeback, &folio->flags.f);
 	keeps = fault_keeps_lock(&vmf, folio);
 	clear_bit(PG_writeback, &folio->flags.f);
+	if (c->swapcache) {
+		folio_clear_swapcache(folio);
+		__folio_clear_swapbacked(folio);
+	}
 	folio_put(folio);
 
 	KUNIT_EXPECT_EQ(test, keeps, c->keeps);

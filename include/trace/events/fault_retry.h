@@ -49,7 +49,8 @@ TRACE_DEFINE_ENUM(FAULT_KEEPS_LOCK);
  * @address: The address that faulted, rounded down to a page.
  * @flags: The FAULT_FLAG_* of this pass.
  * @reason: What it waited for, first if for several things.
- * @outcome: How the fault goes on.
+ * @outcome: How the fault goes on, if no signal and no writer of the VMA comes
+ *	     before a retry.
  */
 TRACE_EVENT(mm_fault_retry,
 
