@@ -113,6 +113,18 @@ struct relocation {
 	struct mremap_relocate_request *req;
 };
 
+/*
+ * How many bytes of @addr to @end are within the naturally aligned @size?
+ *
+ * What pud_addr_end() and its like say, but for levels that are folded: these leave
+ * the end as it is, since a loop over the level above has seen to it.
+ */
+static unsigned long bytes_within(unsigned long addr, unsigned long end,
+				  unsigned long size)
+{
+	return min(size - (addr & (size - 1)), end - addr);
+}
+
 /* How many bytes from @addr on have no page table that could have a PMD? */
 static unsigned long hole_extent(struct mm_struct *mm, unsigned long addr,
 				 unsigned long end)
@@ -122,21 +134,21 @@ static unsigned long hole_extent(struct mm_struct *mm, unsigned long addr,
 	pud_t *pud;
 
 	if (!pgd_present(*pgd))
-		return pgd_addr_end(addr, end) - addr;
+		return bytes_within(addr, end, PGDIR_SIZE);
 	p4d = p4d_offset(pgd, addr);
 	if (!p4d_present(*p4d))
-		return p4d_addr_end(addr, end) - addr;
+		return bytes_within(addr, end, P4D_SIZE);
 	pud = pud_offset(p4d, addr);
-	return pud_present(*pud) ? 0 : pud_addr_end(addr, end) - addr;
+	return pud_present(*pud) ? 0 : bytes_within(addr, end, PUD_SIZE);
 }
 
 /* How many bytes from both addresses on are within one page table each? */
 static unsigned long table_extent(unsigned long old_addr, unsigned long new_addr,
 				  unsigned long old_end)
 {
-	unsigned long extent = pmd_addr_end(old_addr, old_end) - old_addr;
+	unsigned long extent = bytes_within(old_addr, old_end, PMD_SIZE);
 
-	return pmd_addr_end(new_addr, new_addr + extent) - new_addr;
+	return bytes_within(new_addr, new_addr + extent, PMD_SIZE);
 }
 
 /*
@@ -237,11 +249,12 @@ static enum mremap_relocate_result survey_folio(struct survey *s,
 	return MREMAP_RELOCATE_DONE;
 }
 
+#ifdef CONFIG_SWAP
 /* Does the swap cache have @folio for @entry? Under the lock of the cluster. */
 static bool is_cached_as(struct swap_cluster_info *ci, const struct folio *folio,
 			 softleaf_t entry)
 {
-	unsigned long swp_tb = __swap_table_get(ci, swp_offset(entry) % SWAPFILE_CLUSTER);
+	unsigned long swp_tb = __swap_table_get(ci, swp_cluster_offset(entry));
 
 	return swp_tb_is_folio(swp_tb) && swp_tb_to_folio(swp_tb) == folio;
 }
@@ -281,6 +294,12 @@ static struct folio *get_swap_folio(softleaf_t entry)
 			return NULL;
 	}
 }
+#else
+static struct folio *get_swap_folio(softleaf_t entry)
+{
+	return NULL;
+}
+#endif
 
 /*
  * Can a page that was swapped out, by an entry that is all there is of it or with

@@ -301,14 +301,14 @@ static void mremap_relocate_neighbours_table(struct kunit *test)
 {
 	struct mremap_relocate_request req = {};
 	struct relocation r = { .mm = &init_mm, .req = &req };
-	pmd_t none = __pmd(0);
+	pmd_t none[2];		/* arm without LPAE has them in pairs */
 
-	pmd_clear(&none);
+	pmd_clear(none);
 	KUNIT_EXPECT_FALSE(test, has_new_table(&r, NULL, PAGE_SIZE));
-	KUNIT_EXPECT_FALSE(test, has_new_table(&r, &none, PAGE_SIZE));
-	KUNIT_EXPECT_FALSE(test, has_new_table(&r, &none, PMD_SIZE - PAGE_SIZE));
+	KUNIT_EXPECT_FALSE(test, has_new_table(&r, none, PAGE_SIZE));
+	KUNIT_EXPECT_FALSE(test, has_new_table(&r, none, PMD_SIZE - PAGE_SIZE));
 	KUNIT_EXPECT_EQ(test, req.nr_spares, 0);
-	KUNIT_EXPECT_TRUE(test, pmd_none(none));
+	KUNIT_EXPECT_TRUE(test, pmd_none(none[0]));
 }
 
 /* A page of a large folio in migration is not relocated. */
@@ -382,6 +382,26 @@ static unsigned long test_bytes(struct test_span span)
 	return span.tables * PMD_SIZE + span.pages * PAGE_SIZE;
 }
 
+/* A stretch ends with the table it begins in, also if its level is folded. */
+static void mremap_relocate_within(struct kunit *test)
+{
+	const unsigned long sizes[] = { PMD_SIZE, PUD_SIZE, P4D_SIZE, PGDIR_SIZE };
+	unsigned long size, end;
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(sizes); i++) {
+		size = sizes[i];
+		end = 2 * size + PAGE_SIZE;
+		KUNIT_EXPECT_EQ(test, size, bytes_within(size, end, size));
+		KUNIT_EXPECT_EQ(test, PAGE_SIZE,
+				bytes_within(end - 2 * PAGE_SIZE, end, size));
+		KUNIT_EXPECT_EQ(test, PAGE_SIZE,
+				bytes_within(size, size + PAGE_SIZE, size));
+		KUNIT_EXPECT_EQ(test, size - PAGE_SIZE,
+				bytes_within(-size, -PAGE_SIZE, size));
+	}
+}
+
 struct extent_case {
 	const char *name;
 	struct test_span old_addr, new_addr, len, expected;
@@ -417,6 +437,7 @@ static struct kunit_case mremap_relocate_test_cases[] = {
 	KUNIT_CASE(mremap_relocate_neighbours_table),
 	KUNIT_CASE(mremap_relocate_page_idx),
 	KUNIT_CASE_PARAM(mremap_relocate_vma, vma_gen_params),
+	KUNIT_CASE(mremap_relocate_within),
 	KUNIT_CASE_PARAM(mremap_relocate_extent, extent_gen_params),
 	{}
 };
