@@ -537,12 +537,15 @@ static bool alloc_spares(struct mremap_relocate_request *req, unsigned long nr)
 	return true;
 }
 
-/* Can memory of this kind be relocated? */
+/*
+ * Can memory of this kind be relocated? What grows by itself is not to merge: how
+ * far it may depends on where it began.
+ */
 static enum mremap_relocate_result survey_vma(struct vm_area_struct *vma)
 {
 	if (!vma_is_anonymous(vma) || vma->vm_file || is_vm_hugetlb_page(vma) ||
 	    vma->vm_flags & (VM_SPECIAL | VM_SHARED | VM_MAYSHARE |
-			     VM_SHADOW_STACK))
+			     VM_SHADOW_STACK | VM_GROWSDOWN | VM_GROWSUP))
 		return MREMAP_RELOCATE_VMA;
 	if (userfaultfd_armed(vma))
 		return MREMAP_RELOCATE_UFFD;

@@ -100,6 +100,16 @@ class Trees(unittest.TestCase):
         self.assertEqual(names[-1], "row.config")
         self.assertEqual(kernel.promised(), [kernel.own])
 
+    def test_a_row_gets_what_it_asks_for(self):
+        kernel = self.kernel(arches.Row("x", arches.X86_64, arches.on("SMP")))
+        kernel.write_own()
+        config = kernel.out / ".config"
+        config.write_text("CONFIG_SMP=y\n")
+        arches.kernels.config_is_honoured(kernel)
+        config.write_text("")
+        with self.assertRaisesRegex(common.CannotRun, "row.config asks for 'CONFIG_SMP=y'"):
+            arches.kernels.config_is_honoured(kernel)
+
     def test_the_base_is_not_asked_for_suites(self):
         kernel = self.kernel(arches.Row("x", arches.ARM))
         kernel.write_own()

@@ -350,7 +350,10 @@ static const struct vma_case vma_cases[] = {
 	{ "pfnmap", VM_READ | VM_PFNMAP, MREMAP_RELOCATE_VMA },
 	{ "mixedmap", VM_READ | VM_MIXEDMAP, MREMAP_RELOCATE_VMA },
 	{ "io", VM_READ | VM_IO, MREMAP_RELOCATE_VMA },
+	{ "stack", VM_READ | VM_STACK, MREMAP_RELOCATE_VMA },
+#ifdef CONFIG_HUGETLB_PAGE
 	{ "hugetlb", VM_READ | VM_HUGETLB, MREMAP_RELOCATE_VMA },
+#endif
 #ifdef CONFIG_USERFAULTFD
 	{ "userfaultfd missing", VM_READ | VM_UFFD_MISSING, MREMAP_RELOCATE_UFFD },
 	{ "userfaultfd wp", VM_READ | VM_UFFD_WP, MREMAP_RELOCATE_UFFD },

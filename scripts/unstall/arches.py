@@ -41,6 +41,7 @@ class Toolchain:
     packages: str
     cross: str = ""
     llvm: str = ""          # make's LLVM: the suffix of the LLVM tools
+    lacks: tuple = ()       # as vm.Arch has it; the rows say what they are without
 
     @property
     def variables(self):
@@ -121,7 +122,7 @@ ROWS = (
                                      "PPC_RADIX_MMU", "TRANSPARENT_HUGEPAGE"), quick=True),
     Row("loongarch-clang", LOONGARCH_CLANG, on("64BIT", "TRANSPARENT_HUGEPAGE"), quick=True),
     # Options that the series' code depends on, one off at a time.
-    Row("no-swap", X86_64, off("SWAP")),
+    Row("no-swap", X86_64, off("SWAP", "FAULT_KEEP_LOCK_KUNIT_TEST")),
     Row("no-ksm", X86_64, off("KSM", "KSM_RMAP_KUNIT_TEST")),
     Row("no-per-vma-lock", X86_64, off("SMP", "PER_VMA_LOCK", *FAULT_SUITES)),
     Row("no-numa", X86_64, off("NUMA")),

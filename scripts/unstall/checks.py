@@ -375,13 +375,15 @@ FALSE_ALARMS = (("include/trace/events/", "", "PARENTHESIS_ALIGNMENT|OPEN_ENDED_
                 ("", "DAMON|uptodate", "TYPO_SPELLING"))
 
 
-def is_false_alarm(path, line):
-    """A line of checkpatch --terse --showfile --show-types that means nothing."""
+def is_false_alarm(path, commit, line):
+    """A line of checkpatch --terse --showfile --show-types that means nothing.
+
+    It numbers the lines of a file as the commit leaves it, whatever comes later.
+    """
     m = re.match(r"(\S+?):(\d+): [A-Z]+:(\w+): ", line)
     if not m:
         return False
-    source = path / m[1]
-    text = source.read_text().splitlines()[int(m[2]) - 1] if source.is_file() else ""
+    text = common.run("git", "-C", path, "show", f"{commit}:{m[1]}").splitlines()[int(m[2]) - 1]
     return any(m[1].startswith(folder) and re.search(word, text) and re.fullmatch(kinds, m[3])
                for folder, word, kinds in FALSE_ALARMS)
 
@@ -394,7 +396,7 @@ def checkpatch(path, tip, commit):
                    "--ignore", "MISSING_SIGN_OFF,FILE_PATH_CHANGES", "--git", commit, cwd=path,
                    env=dict(os.environ, PATH=f"/usr/bin:{os.environ['PATH']}"))
     return "\n".join(line for line in (text or "").splitlines()
-                     if line and not is_false_alarm(path, line)) or None
+                     if line and not is_false_alarm(path, commit, line)) or None
 
 
 def kernel_doc(path, tip, files):

@@ -16,8 +16,10 @@ KUNIT_TESTS = Path("mm/tests")
 SELFTESTS = Path("tools/testing/selftests/mm")
 
 
-def arch():
-    return vm.ARCHES[common.choice("ARCH", tuple(vm.ARCHES), "x86_64")]
+def arch(known=None):
+    """The architecture that ARCH= asks for, of those that have a guest if not said otherwise."""
+    known = known or vm.ARCHES
+    return known[common.choice("ARCH", tuple(known), "x86_64")]
 
 
 def guest():
@@ -30,9 +32,9 @@ def topics():
     return tuple(series.load(common.base_name()).selected_topics())
 
 
-def tree(variant):
+def tree(variant, known=None):
     """The source tree of a variant, and the topics that it holds."""
-    arch()
+    arch(known)
     vm.check_settings()
     base = common.base_name()
     if variant == "base":

@@ -1026,14 +1026,33 @@ static bool change_page(enum change change, char *map, size_t nr, int other,
 	return false;
 }
 
-/* A new mapping of the device, none of it in memory. */
-static bool map_anew(struct dev *d, char *map, size_t round)
+/*
+ * The page is not in memory. Invalidation leaves one alone that somebody else has
+ * a reference to just then.
+ */
+static bool drop_page(struct dev *d, char *addr)
+{
+	unsigned char cached;
+	int ms;
+
+	for (ms = 0; ms < PATIENCE_MS; ms++) {
+		if (!drop_cache(d) || mincore(addr, page, &cached))
+			return false;
+		if (!(cached & 1))
+			return true;
+		usleep(1000);
+	}
+	return false;
+}
+
+/* A new mapping of the device, of which the page at @addr is not in memory. */
+static bool map_anew(struct dev *d, char *map, size_t round, char *addr)
 {
 	if (mmap(map, SMALL_DEV, PROT_READ, MAP_SHARED | MAP_FIXED, d->fd, 0) != map)
 		return false;
 	if (madvise(map, SMALL_DEV, round & 1 ? MADV_RANDOM : MADV_NORMAL))
 		return false;
-	return drop_cache(d);
+	return drop_page(d, addr);
 }
 
 /*
@@ -1048,9 +1067,11 @@ TEST_F_TIMEOUT(vma_change, is_seen, 300)
 		const size_t nr = 1 + round * 7 % (SMALL_DEV / page - 2);
 
 		self->dog.ms = 0;
-		ASSERT_TRUE(map_anew(&self->dev, self->map, round));
+		ASSERT_TRUE(map_anew(&self->dev, self->map, round, self->map + nr * page));
 		ASSERT_EQ(start_toucher(&self->toucher, self->map + nr * page, false), 0);
-		ASSERT_TRUE(wait_till_asleep(&self->dev, &self->toucher.tid));
+		ASSERT_TRUE(wait_till_asleep(&self->dev, &self->toucher.tid))
+			TH_LOG("round %zu: the fault %s", round, self->toucher.done ?
+			       "did not wait" : "waits for something else");
 		ASSERT_TRUE(change_page(variant->change, self->map, nr,
 					self->other, self->elsewhere));
 		ASSERT_FALSE(self->toucher.done);

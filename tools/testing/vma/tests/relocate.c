@@ -567,6 +567,20 @@ static bool test_relocation_offset_underflow(void)
 	return true;
 }
 
+/* Nor is there one beyond the last. */
+static bool test_relocation_offset_overflow(void)
+{
+	const struct vma_spec ends = { .pgoff = -2UL, .owner = LEFT };
+	const struct vma_spec no_room = { .pgoff = -4UL, .owner = LEFT };
+	const struct vma_spec room = { .pgoff = -5UL, .owner = LEFT };
+
+	ASSERT_EQ(choice(&displaced_source, &ends, NULL, false), MOVED);
+	ASSERT_EQ(choice(&displaced_source, &ends, NULL, true), NATURAL);
+	ASSERT_EQ(choice(&displaced_source, &no_room, NULL, false), MOVED);
+	ASSERT_EQ(choice(&displaced_source, &room, NULL, false), -3UL);
+	return true;
+}
+
 /* A relocation is for nothing if the VMAs cannot be merged at any offset. */
 static bool test_relocation_next_to_unmergeable(void)
 {
@@ -844,6 +858,7 @@ static void run_relocate_tests(int *num_tests, int *num_fail)
 	TEST(relocation_always);
 	TEST(relocation_into_larger_hole);
 	TEST(relocation_offset_underflow);
+	TEST(relocation_offset_overflow);
 	TEST(relocation_next_to_unmergeable);
 	TEST(relocation_next_to_unfaulted);
 	TEST(relocation_next_to_source);
