@@ -77,6 +77,7 @@
 
 #define TEST_SECONDS		300
 #define RACE_SECONDS		3
+#define RACE_PATIENCE		60	/* Until one was relocated, if it is busy. */
 #define MIN_ROUNDS		5	/* However slow it is. */
 #define MAX_ATTEMPTS		100	/* Of 10 ms: it may be under writeback. */
 #define MAX_SWEEPS		20
@@ -2554,12 +2555,12 @@ static bool past(const struct timespec *end)
 	       (now.tv_sec == end->tv_sec && now.tv_nsec >= end->tv_nsec);
 }
 
-static struct timespec race_end(void)
+static struct timespec race_end(int seconds)
 {
 	struct timespec end;
 
 	clock_gettime(CLOCK_MONOTONIC, &end);
-	end.tv_sec += RACE_SECONDS;
+	end.tv_sec += seconds;
 	return end;
 }
 
@@ -2845,8 +2846,8 @@ RELOCATE_TEST(race, moves)
 {
 	struct env *e = &self->e;
 	struct race *r = &self->r;
+	struct timespec end, late;
 	unsigned int round = 0;
-	struct timespec end;
 	pid_t pid;
 	int hold;
 
@@ -2857,7 +2858,8 @@ RELOCATE_TEST(race, moves)
 	map_put(_metadata, e, r->to - e->page, 1);
 	map_race(_metadata, e, r, variant->huge);
 	prepare_disturbance(_metadata, e, variant->fn, r->from, r->nr);
-	end = race_end();
+	end = race_end(RACE_SECONDS);
+	late = race_end(RACE_PATIENCE);
 	do {
 		if (variant->lazyfree) {
 			lazyfree_round(_metadata, e, r, round++ % 2);
@@ -2866,7 +2868,8 @@ RELOCATE_TEST(race, moves)
 		race_round(_metadata, e, r);
 		ASSERT_TRUE(contents_ok(e));
 		vary_round(_metadata, e, variant->swap, variant->fork, round++);
-	} while (!past(&end) || round < MIN_ROUNDS);
+	} while (!past(&end) || round < MIN_ROUNDS ||
+		 (read_stat("relocated") == self->relocated && !past(&late)));
 	close(hold);
 	wait_exit_0(_metadata, pid);
 	TH_LOG("%u moves, %ld relocated", round,
@@ -3031,7 +3034,7 @@ RELOCATE_TEST(neighbour_faults, moves)
 	struct env *e = &self->e;
 	const size_t end = 16, nr = self->tables * e->table / e->page + end;
 	const bool had_warned = kernel_has_warned();
-	struct timespec until = race_end();
+	struct timespec until = race_end(RACE_SECONDS);
 	unsigned int rounds = 0, read = 0;
 	long ns = 1000000, relocated = read_stat("relocated");
 
