@@ -794,7 +794,7 @@ static const char *lacks(struct env *e)
 	e->kpageflags = open("/proc/kpageflags", O_RDONLY);
 	if (e->kpageflags < 0)
 		return "no /proc/kpageflags: build the kernel with CONFIG_PROC_PAGE_MONITOR";
-	if (access("/proc/self/numa_maps", F_OK))
+	if (syscall(__NR_move_pages, 0, 0UL, NULL, NULL, NULL, 0) && errno == ENOSYS)
 		return "no move_pages(): build the kernel with CONFIG_NUMA and CONFIG_MIGRATION";
 	return NULL;
 }
@@ -1265,11 +1265,15 @@ KSM_TEST(ksm_rmap, max_page_sharing)
 KSM_TEST(ksm_rmap, merge_within_nodes)
 {
 	struct env *e = &self->e;
-	cpu_set_t first;
+	cpu_set_t allowed, first;
+	int cpu = 0;
 
 	/* All pages on one node. */
+	ASSERT_EQ(sched_getaffinity(0, sizeof(allowed), &allowed), 0);
+	while (!CPU_ISSET(cpu, &allowed))
+		cpu++;
 	CPU_ZERO(&first);
-	CPU_SET(0, &first);
+	CPU_SET(cpu, &first);
 	ASSERT_EQ(sched_setaffinity(0, sizeof(first), &first), 0);
 	ASSERT_TRUE(write_knob("merge_across_nodes", "0"));
 	merged_slot(_metadata, e, 0, 4);

@@ -797,10 +797,20 @@ struct event {
 	char walk[WALK_LEN];
 };
 
+/* Where " [CPU]" begins, with three digits or more. */
+static const char *find_cpu(const char *line)
+{
+	int cpu;
+
+	while ((line = strstr(line, " [")) && sscanf(line, " [%d]", &cpu) != 1)
+		line++;
+	return line;
+}
+
 /* "COMM-PID [CPU] FLAGS TIME: NAME: ... walk=...", and COMM may be anything. */
 static bool parse_event(const char *line, struct event *ev)
 {
-	const char *cpu = strstr(line, " [0"), *dash, *walk;
+	const char *cpu = find_cpu(line), *dash, *walk;
 
 	if (line[0] == '#' || !cpu)
 		return false;
