@@ -794,7 +794,7 @@ static const char *lacks(struct env *e)
 	e->kpageflags = open("/proc/kpageflags", O_RDONLY);
 	if (e->kpageflags < 0)
 		return "no /proc/kpageflags: build the kernel with CONFIG_PROC_PAGE_MONITOR";
-	if (syscall(__NR_move_pages, 0, 0UL, NULL, NULL, NULL, 0) && errno == ENOSYS)
+	if (syscall(__NR_move_pages, 0, 0UL, NULL, NULL, NULL, 0))
 		return "no move_pages(): build the kernel with CONFIG_NUMA and CONFIG_MIGRATION";
 	return NULL;
 }
