@@ -1033,15 +1033,16 @@ static bool move_huge(struct relocation *r, pmd_t *old_pmd, pmd_t *new_pmd)
 #endif
 
 /*
- * Entries are about to move to where no page table is. It is a whole PMD that
- * they move to, so none of a neighbour's comes there.
+ * Entries are about to move to where no page table may be. Then it is a whole
+ * PMD that they move to, so none of a neighbour's comes there.
  */
 static void install_spare(struct relocation *r, pmd_t *new_pmd)
 {
 	struct mremap_relocate_request *req = r->req;
 	pgtable_t *spare;
 
-	if (WARN_ON_ONCE(!req->nr_spares))
+	if (!pmd_none(pmdp_get_lockless(new_pmd)) ||
+	    WARN_ON_ONCE(!req->nr_spares))
 		return;
 	spare = &req->spares[req->nr_spares - 1];
 	pmd_install(r->mm, new_pmd, spare);
@@ -1055,18 +1056,13 @@ static void install_spare(struct relocation *r, pmd_t *new_pmd)
  * populated since, for a neighbour that it is shared with, and we have nothing
  * there to move.
  */
-static bool has_new_table(struct relocation *r, pmd_t *new_pmd,
-			  unsigned long extent)
+static bool has_new_table(pmd_t *new_pmd, unsigned long extent)
 {
 	const bool whole = extent == PMD_SIZE;
 
 	if (WARN_ON_ONCE(whole && !new_pmd) || !new_pmd)
 		return false;
-	if (!pmd_none(pmdp_get_lockless(new_pmd)))
-		return true;
-	if (whole)
-		install_spare(r, new_pmd);
-	return whole;
+	return whole || !pmd_none(pmdp_get_lockless(new_pmd));
 }
 
 /* Moves what is behind one PMD, or skips a hole. */
@@ -1084,10 +1080,12 @@ static void move_pmd(struct relocation *r)
 		/* It was split or, after MADV_FREE, discarded. */
 		old_pmd = find_populated_pmd(r->mm, r->old_addr, &pmdval);
 	}
-	if (old_pmd && has_new_table(r, new_pmd, extent))
-		move_table(r, old_pmd, new_pmd, extent);
-	else
+	if (!old_pmd || !has_new_table(new_pmd, extent)) {
 		skip(r, extent);
+		return;
+	}
+	install_spare(r, new_pmd);
+	move_table(r, old_pmd, new_pmd, extent);
 }
 
 static void move_pmds(struct relocation *r)
