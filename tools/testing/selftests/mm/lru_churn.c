@@ -240,6 +240,7 @@ enum way {
 	MADVISE,	/* mmap(), MADV_POPULATE_WRITE */
 	TOUCH,		/* mmap(), a store to each page */
 	LOCKED,		/* mmap(MAP_LOCKED) */
+	WILLNEED,	/* mmap(), a store to each page, MADV_WILLNEED */
 };
 
 /* The oldest of the live areas goes before a new one comes. */
@@ -264,6 +265,8 @@ static char *get_area(enum way way, size_t pages)
 		return NULL;
 	for (i = 0; i < pages; i++)
 		p[i * psize()] = 1;
+	if (way == WILLNEED && madvise(p, pages * psize(), MADV_WILLNEED))
+		return NULL;
 	return p;
 }
 
@@ -450,6 +453,12 @@ TEST_F(lru_churn_locks, touch_16)
 	ASSERT_EQ(count_way(_metadata, TOUCH, 16, 1), 0);
 }
 
+/* What is there need not be read from swap, nor go to the LRU for it. */
+TEST_F(lru_churn_locks, willneed_1)
+{
+	ASSERT_EQ(count_way(_metadata, WILLNEED, 1, 1), 0);
+}
+
 /* Fifteen that live are kept for those that die: none goes to the LRU. */
 TEST_F(lru_churn_locks, sixteen_alive)
 {
@@ -578,40 +587,53 @@ static bool has_swap(void)
 	return lines > 1;
 }
 
-/* Every page goes out at the first request. */
-TEST_F(lru_churn, pageout)
+#define NO_KPAGEFLAGS	"no /proc/kpageflags: needs root and CONFIG_PROC_PAGE_MONITOR"
+#define NO_SWAP	"no swap space: swapon a disk, or a file on one"
+
+/* By one request: pages that it does not find on the LRU remain. */
+static bool page_out(int pagemap, char *addr, size_t pages)
 {
 	int i;
 
-	if (!has_swap())
-		SKIP(return, "no swap space: swapon a disk, or a file on one");
-	ASSERT_EQ(madvise(self->addr, self->len, MADV_PAGEOUT), 0);
+	if (madvise(addr, pages * psize(), MADV_PAGEOUT))
+		return false;
 	/* It may be under writeback still. */
 	for (i = 0; i < WAIT_TRIES; i++) {
-		if (nr_swapped(self->pagemap, self->addr, self->pages) == self->pages)
-			break;
+		if (nr_swapped(pagemap, addr, pages) == pages)
+			return true;
 		usleep(10000);
 	}
-	ASSERT_EQ(nr_swapped(self->pagemap, self->addr, self->pages), self->pages);
+	return false;
+}
+
+/* Every page goes out at the first request. */
+TEST_F(lru_churn, pageout)
+{
+	if (!has_swap())
+		SKIP(return, NO_SWAP);
+	ASSERT_TRUE(page_out(self->pagemap, self->addr, self->pages));
 	ASSERT_TRUE(intact(self->addr, self->pages));
+}
+
+static bool has_flag(int pagemap, int kpageflags, char *addr, uint64_t flag)
+{
+	unsigned long pfn = pagemap_get_pfn(pagemap, addr);
+	uint64_t flags = 0;
+
+	return pfn != -1UL && !pageflags_get(pfn, kpageflags, &flags) && (flags & flag);
 }
 
 /* Every page is found on the LRU, and not on an active list. */
 TEST_F(lru_churn, cold)
 {
-	size_t i;
+	char *p;
 
 	if (self->kpageflags < 0)
-		SKIP(return, "no /proc/kpageflags: needs root and CONFIG_PROC_PAGE_MONITOR");
+		SKIP(return, NO_KPAGEFLAGS);
 	ASSERT_EQ(madvise(self->addr, self->len, MADV_COLD), 0);
-	for (i = 0; i < self->pages; i++) {
-		unsigned long pfn = pagemap_get_pfn(self->pagemap, self->addr + i * psize());
-		uint64_t flags;
-
-		ASSERT_NE(pfn, -1UL);
-		ASSERT_EQ(pageflags_get(pfn, self->kpageflags, &flags), 0);
-		ASSERT_NE(flags & KPF_LRU, 0);
-		ASSERT_EQ(flags & KPF_ACTIVE, 0);
+	for (p = self->addr; p < self->addr + self->len; p += psize()) {
+		ASSERT_TRUE(has_flag(self->pagemap, self->kpageflags, p, KPF_LRU));
+		ASSERT_FALSE(has_flag(self->pagemap, self->kpageflags, p, KPF_ACTIVE));
 	}
 	ASSERT_TRUE(intact(self->addr, self->pages));
 }
@@ -879,6 +901,8 @@ static bool cgroup_remove(const char *dir)
 	return access(dir, F_OK);
 }
 
+#define NO_MEMCG	"no memory cgroups: needs root, CONFIG_MEMCG, cgroup2 at " CGROUPS
+
 static size_t flush_pages(void)
 {
 	return 64 * 4 * sysconf(_SC_NPROCESSORS_CONF);
@@ -890,7 +914,7 @@ static const char *memcg_setup(struct memcg *cg)
 	snprintf(cg->dir, sizeof(cg->dir), CGROUPS "lru_churn.%d", getpid());
 	if (!put(CGROUPS "cgroup.subtree_control", "+memory") || mkdir(cg->dir, 0755)) {
 		cg->dir[0] = 0;
-		return "no memory cgroups: needs root, CONFIG_MEMCG, cgroup2 at " CGROUPS;
+		return NO_MEMCG;
 	}
 	cg->file = memfd_create("flush", 0);
 	return NULL;
@@ -949,6 +973,7 @@ enum lock_way {
 	BY_MLOCK_ELSEWHERE,	/* On another CPU; exact when all have drained. */
 	BY_MLOCK2,
 	BY_MLOCK2_ONFAULT,
+	BY_MADV_POPULATE,	/* After mlock2(ONFAULT) of what is empty. */
 	BY_MCL_FUTURE,
 };
 
@@ -964,23 +989,32 @@ struct locker {
 
 #define STOP	(-1)
 
+static int map_flags(enum lock_way way)
+{
+	if (way == BY_MAP_LOCKED)
+		return MAP_LOCKED;
+	return way == BY_MCL_FUTURE || way == BY_MADV_POPULATE ? 0 : MAP_POPULATE;
+}
+
+static int lock_pages(enum lock_way way, char *p, size_t len)
+{
+	if (way == BY_MLOCK || way == BY_MLOCK_ELSEWHERE)
+		return mlock(p, len);
+	if (syscall(__NR_mlock2, p, len, way == BY_MLOCK2 ? 0 : MLOCK_ONFAULT))
+		return -1;
+	return way == BY_MADV_POPULATE ? madvise(p, len, MADV_POPULATE_WRITE) : 0;
+}
+
 static char *get_locked(enum lock_way way, size_t pages, int cpu)
 {
 	const bool locked = way == BY_MAP_LOCKED || way == BY_MCL_FUTURE;
-	const size_t len = pages * psize();
-	char *p = anon(pages, way == BY_MAP_LOCKED ? MAP_LOCKED :
-			      way == BY_MCL_FUTURE ? 0 : MAP_POPULATE);
-	int ret;
+	char *p = anon(pages, map_flags(way));
 
 	if (p == MAP_FAILED || locked)
 		return p;
 	if (way == BY_MLOCK_ELSEWHERE && !run_on((cpu + 1) % nr_cpus()))
 		return MAP_FAILED;
-	if (way == BY_MLOCK2 || way == BY_MLOCK2_ONFAULT)
-		ret = syscall(__NR_mlock2, p, len, way == BY_MLOCK2 ? 0 : MLOCK_ONFAULT);
-	else
-		ret = mlock(p, len);
-	return ret ? MAP_FAILED : p;
+	return lock_pages(way, p, pages * psize()) ? MAP_FAILED : p;
 }
 
 /* Lock at one order, unmap at the next. */
@@ -1145,6 +1179,24 @@ FIXTURE_VARIANT_ADD(lru_churn_unevictable, mlock2_onfault_64)
 	.pages = 64,
 };
 
+FIXTURE_VARIANT_ADD(lru_churn_unevictable, madv_populate_1)
+{
+	.way = BY_MADV_POPULATE,
+	.pages = 1,
+};
+
+FIXTURE_VARIANT_ADD(lru_churn_unevictable, madv_populate_16)
+{
+	.way = BY_MADV_POPULATE,
+	.pages = 16,
+};
+
+FIXTURE_VARIANT_ADD(lru_churn_unevictable, madv_populate_64)
+{
+	.way = BY_MADV_POPULATE,
+	.pages = 64,
+};
+
 FIXTURE_VARIANT_ADD(lru_churn_unevictable, mcl_future_1)
 {
 	.way = BY_MCL_FUTURE,
@@ -1286,6 +1338,72 @@ TEST_F(lru_churn_shared, each_is_uncharged)
 }
 
 /*
+ * What MADV_WILLNEED reads from swap
+ */
+
+FIXTURE(lru_churn_willneed)
+{
+	struct memcg cg;
+	int pagemap, kpageflags;
+};
+
+FIXTURE_SETUP(lru_churn_willneed)
+{
+	const char *why = memcg_setup(&self->cg);
+
+	if (why)
+		SKIP(return, "%s", why);
+	if (!has_swap())
+		SKIP(return, NO_SWAP);
+	self->pagemap = open("/proc/self/pagemap", O_RDONLY);
+	self->kpageflags = open("/proc/kpageflags", O_RDONLY);
+	if (self->kpageflags < 0)
+		SKIP(return, NO_KPAGEFLAGS);
+	ASSERT_GE(self->pagemap, 0);
+	ASSERT_TRUE(cgroup_enter(self->cg.dir));
+	ASSERT_TRUE(run_on(0));
+}
+
+FIXTURE_TEARDOWN(lru_churn_willneed)
+{
+	EXPECT_TRUE(memcg_teardown(&self->cg));
+}
+
+/* Pages that were written to swap stay in memory until they are reclaimed. */
+static bool drop_swap_cache(const char *dir)
+{
+	int i;
+
+	/* The statistics may be two seconds old. */
+	for (i = 0; i < 5 * WAIT_TRIES; i++) {
+		/* It fails if there is not so much to reclaim. */
+		cgroup_put(dir, "memory.reclaim", MAX_PAGES * psize());
+		if (!cgroup_get(dir, "memory.stat", "swapcached"))
+			return true;
+		usleep(10000);
+	}
+	return false;
+}
+
+/* It is on the LRU, where it is found if it must go again. */
+TEST_F(lru_churn_willneed, on_lru)
+{
+	const size_t pages = 16;
+	char *addr, *p;
+
+	addr = anon(pages, 0);
+	ASSERT_NE(addr, MAP_FAILED);
+	fill(addr, pages);
+	ASSERT_TRUE(page_out(self->pagemap, addr, pages));
+	ASSERT_TRUE(drop_swap_cache(self->cg.dir));
+	ASSERT_EQ(madvise(addr, pages * psize(), MADV_WILLNEED), 0);
+	ASSERT_TRUE(intact(addr, pages));
+	for (p = addr; p < addr + pages * psize(); p += psize())
+		ASSERT_TRUE(has_flag(self->pagemap, self->kpageflags, p, KPF_LRU));
+	unmap(addr, pages);
+}
+
+/*
  * A cgroup at its limit, with dead pages in the batches of all CPUs
  */
 
@@ -1316,11 +1434,16 @@ FIXTURE_TEARDOWN(lru_churn_limit)
  * What was charged in advance, 64 pages for each CPU, would be a reserve. It is
  * given back when memory.high drops below what is used, which kills nobody.
  */
-static bool limit_to_current(const char *dir, unsigned long spare)
+static bool give_back_reserve(const char *dir)
 {
 	cgroup_put(dir, "memory.swap.max", 0);
 	return cgroup_put(dir, "memory.high", 0) &&
-	       cgroup_put(dir, "memory.high", LONG_MAX) &&
+	       cgroup_put(dir, "memory.high", LONG_MAX);
+}
+
+static bool limit_to_current(const char *dir, unsigned long spare)
+{
+	return give_back_reserve(dir) &&
 	       cgroup_put(dir, "memory.max", cgroup_get(dir, "memory.current", NULL) +
 					     spare * psize());
 }
@@ -1393,6 +1516,101 @@ TEST_F(lru_churn_limit, live_pages_do)
 	ASSERT_TRUE(WIFSIGNALED(status));
 }
 
+/* What is charged, by somebody whom reading it is not charged to. */
+static long used_without_reserve(const char *dir)
+{
+	if (!give_back_reserve(dir))
+		return -1;
+	/* Other CPUs give theirs back by themselves. */
+	usleep(100000);
+	return cgroup_get(dir, "memory.current", NULL);
+}
+
+/* Where a task is. It waits without system calls, which would be charged. */
+enum stage {
+	BEGUN,
+	WARM,
+	GO_ON,
+	LEFT_DEAD,
+	END,
+};
+
+static void advance(enum stage *stage, enum stage from, enum stage to)
+{
+	while (__atomic_load_n(stage, __ATOMIC_ACQUIRE) != from)
+		;
+	__atomic_store_n(stage, to, __ATOMIC_RELEASE);
+}
+
+/* A task on CPU 1 that leaves dead pages in its batch. */
+static void leave_dead(const char *dir, enum way way, enum stage *stage)
+{
+	struct churn c = { .way = way, .pages = LIVE, .live = 1 };
+
+	/* What the task itself needs is there before it is counted. */
+	c.failed = !cgroup_enter(dir) || !run_on(1);
+	cycle(&c);
+	c.failed |= !drain();
+	advance(stage, BEGUN, WARM);
+	advance(stage, GO_ON, GO_ON);
+	cycle(&c);
+	advance(stage, GO_ON, LEFT_DEAD);
+	advance(stage, END, END);
+	_exit(c.failed);
+}
+
+/* Sets a limit that has room for what lives, with half as many dead pages. */
+static bool lower_limit(const char *dir, enum stage *stage)
+{
+	long used, now;
+
+	advance(stage, WARM, WARM);
+	used = used_without_reserve(dir);
+	advance(stage, WARM, GO_ON);
+	advance(stage, LEFT_DEAD, LEFT_DEAD);
+	now = used_without_reserve(dir);
+	return used > 0 && now > 0 &&
+	       cgroup_put(dir, "memory.max", used + LIVE / 2 * psize());
+}
+
+/* What is dead in another CPU's batch kills nobody. */
+static void lower_and_see(struct __test_metadata *_metadata, const char *dir, enum way way)
+{
+	enum stage *stage = mmap(NULL, psize(), PROT_READ | PROT_WRITE,
+				 MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	int try, status;
+	bool lowered;
+	pid_t pid;
+
+	ASSERT_NE(stage, MAP_FAILED);
+	ASSERT_TRUE(run_on(0));
+	for (try = 0; try < TRIES; try++) {
+		*stage = BEGUN;
+		ASSERT_TRUE(cgroup_put(dir, "memory.max", LONG_MAX));
+		pid = fork();
+		ASSERT_GE(pid, 0);
+		if (!pid)
+			leave_dead(dir, way, stage);
+		lowered = lower_limit(dir, stage);
+		__atomic_store_n(stage, END, __ATOMIC_RELEASE);
+		ASSERT_EQ(waitpid(pid, &status, 0), pid);
+		ASSERT_TRUE(lowered);
+		ASSERT_EQ(status, 0) {
+			TH_LOG("try %d of %d", try, TRIES);
+		}
+	}
+}
+
+TEST_F(lru_churn_limit, lowered_after_touch)
+{
+	lower_and_see(_metadata, self->cg.dir, TOUCH);
+}
+
+TEST_F(lru_churn_limit, lowered_after_populate)
+{
+	lower_and_see(_metadata, self->cg.dir, POPULATE);
+}
+
 /*
  * All at once. What is wrong with a page is found when it is freed or allocated:
  * the kernel says so, and this looks whether it did.
@@ -1438,7 +1656,7 @@ static void churn_at_random(unsigned int seed)
 	struct churn c = { .live = 1 };
 
 	for (;;) {
-		c.way = rand_r(&seed) % (LOCKED + 1);
+		c.way = rand_r(&seed) % (WILLNEED + 1);
 		c.pages = 1 + rand_r(&seed) % MAX_PAGES;
 		c.live = 1;
 		run_on(rand_r(&seed) % nr_cpus());
@@ -1455,12 +1673,12 @@ static bool short_lived_cgroup(int nr)
 
 	snprintf(dir, sizeof(dir), CGROUPS "lru_churn.storm.%d.%d", getpid(), nr);
 	if (mkdir(dir, 0755))
-		return errno == ENOENT || errno == EACCES || errno == EROFS;
+		return false;
 	pid = fork();
 	if (!pid) {
 		struct churn c = { .way = POPULATE, .pages = 1 + nr % BATCH, .live = 4 };
 
-		cgroup_enter(dir);
+		c.failed = !cgroup_enter(dir);
 		cycles(&c, WARM_UP);
 		_exit(c.failed);
 	}
@@ -1500,6 +1718,8 @@ FIXTURE_SETUP(lru_churn_storm)
 	self->kmsg = open("/dev/kmsg", O_RDONLY | O_NONBLOCK);
 	if (self->kmsg < 0 || geteuid())
 		SKIP(return, "cannot read kernel messages, nor switch CPUs off: needs root");
+	if (!put(CGROUPS "cgroup.subtree_control", "+memory"))
+		SKIP(return, NO_MEMCG);
 	ASSERT_GE(lseek(self->kmsg, 0, SEEK_END), 0);
 	/* Before CPUs go, see which there are. */
 	self->nr = nr_cpus() * 2;
