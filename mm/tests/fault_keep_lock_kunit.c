@@ -6,12 +6,15 @@
 #include <linux/gfp.h>
 #include <linux/mm.h>
 #include <linux/page-flags.h>
+#include <linux/swap.h>
+#include <linux/swapops.h>
 
 #include "../internal.h"
 
 struct keep_case {
 	const char *name;
 	unsigned int flags;
+	bool device;		/* has the page for itself */
 	bool swapcache;
 	bool uptodate;
 	bool writeback;
@@ -19,14 +22,15 @@ struct keep_case {
 };
 
 static const struct keep_case keep_cases[] = {
-	{ "uptodate", FAULT_FLAG_VMA_LOCK, true, true, false, true },
-	{ "read", FAULT_FLAG_VMA_LOCK, true, false, false, false },
-	{ "written", FAULT_FLAG_VMA_LOCK, true, true, true, false },
-	{ "read and written", FAULT_FLAG_VMA_LOCK, true, false, true, false },
-	{ "not in the swap cache", FAULT_FLAG_VMA_LOCK, false, true, false, false },
-	{ "mmap_lock, uptodate", 0, true, true, false, false },
-	{ "mmap_lock, read", 0, true, false, false, false },
-	{ "mmap_lock, written", 0, true, true, true, false },
+	{ "uptodate", FAULT_FLAG_VMA_LOCK, false, true, true, false, true },
+	{ "read", FAULT_FLAG_VMA_LOCK, false, true, false, false, false },
+	{ "written", FAULT_FLAG_VMA_LOCK, false, true, true, true, false },
+	{ "read and written", FAULT_FLAG_VMA_LOCK, false, true, false, true, false },
+	{ "not in the swap cache", FAULT_FLAG_VMA_LOCK, false, false, true, false, false },
+	{ "of a device", FAULT_FLAG_VMA_LOCK, true, true, true, false, false },
+	{ "mmap_lock, uptodate", 0, false, true, true, false, false },
+	{ "mmap_lock, read", 0, false, true, false, false, false },
+	{ "mmap_lock, written", 0, false, true, true, true, false },
 };
 
 static void keep_case_name(const struct keep_case *c, char *desc)
@@ -44,6 +48,9 @@ static void test_keeps_lock(struct kunit *test)
 	bool keeps;
 
 	KUNIT_ASSERT_NOT_NULL(test, folio);
+	vmf.orig_pte = swp_entry_to_pte(c->device ?
+					make_device_exclusive_entry(folio_pfn(folio)) :
+					swp_entry(0, 1));
 	if (c->swapcache) {
 		__folio_set_swapbacked(folio);
 		folio_set_swapcache(folio);
