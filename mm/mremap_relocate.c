@@ -323,6 +323,22 @@ static enum mremap_relocate_result survey_swap(pte_t pte, softleaf_t entry)
 }
 
 /*
+ * Is a folio under migration large, or a part of one that is being split? A split
+ * freezes the references, and the head of a part is for a moment not large, although
+ * the part will be. With a reference of ours nobody can split it.
+ */
+static bool is_large_now(struct folio *folio)
+{
+	bool large;
+
+	if (!folio_try_get(folio))
+		return true;
+	large = folio_test_large(folio);
+	folio_put(folio);
+	return large;
+}
+
+/*
  * Can a page under migration be relocated? Nobody waits here: what the entry is
  * turned into is as exclusive as the entry is. mremap_relocate_page_tables()
  * waits when it gets there. Of a large folio we cannot tell here where it begins,
@@ -333,15 +349,13 @@ static enum mremap_relocate_result survey_swap(pte_t pte, softleaf_t entry)
  */
 static enum mremap_relocate_result survey_migration(softleaf_t entry)
 {
-	const struct folio *folio = softleaf_to_folio(entry);
+	struct folio *folio = softleaf_to_folio(entry);
 
 	if (folio_is_zone_device(folio))
 		return MREMAP_RELOCATE_DEVICE;
 	if (softleaf_is_migration_read(entry))
 		return MREMAP_RELOCATE_SHARED;
-	if (folio_test_large(folio))
-		return MREMAP_RELOCATE_LARGE;
-	return MREMAP_RELOCATE_DONE;
+	return is_large_now(folio) ? MREMAP_RELOCATE_LARGE : MREMAP_RELOCATE_DONE;
 }
 
 /* Can what an entry that is not present stands for be relocated? */

@@ -147,38 +147,42 @@ static pte_t test_mk_entry(enum test_kind kind, struct folio *folio)
 	}
 }
 
+/* What to do for entries that only a kernel with @option has, or NULL. */
+#define NEEDS(option) \
+	(IS_ENABLED(option) ? NULL : "build the kernel with " #option)
+
 struct entry_case {
 	const char *name;
 	enum test_kind kind;
 	enum mremap_relocate_result expected;
-	bool missing;		/* this kernel has no such entries */
+	const char *needs;	/* what this kernel lacks to have such entries */
 };
 
 static const struct entry_case entry_cases[] = {
 	{ "none", TEST_NONE, MREMAP_RELOCATE_DONE },
 	{ "zero page", TEST_ZERO_PAGE, MREMAP_RELOCATE_DONE,
-	  !IS_ENABLED(CONFIG_ARCH_HAS_PTE_SPECIAL) },
+	  NEEDS(CONFIG_ARCH_HAS_PTE_SPECIAL) },
 	{ "exclusive page", TEST_PAGE, MREMAP_RELOCATE_DONE },
 	{ "page shared by fork", TEST_PAGE_SHARED, MREMAP_RELOCATE_SHARED },
 	{ "KSM page", TEST_PAGE_KSM, MREMAP_RELOCATE_KSM,
-	  !IS_ENABLED(CONFIG_KSM) },
+	  NEEDS(CONFIG_KSM) },
 	{ "page of a file", TEST_PAGE_FILE, MREMAP_RELOCATE_UNKNOWN },
 	{ "swapped page, not exclusive", TEST_SWAP_SHARED,
 	  MREMAP_RELOCATE_SHARED },
 	{ "migrating page, not exclusive", TEST_MIGRATION_READ,
-	  MREMAP_RELOCATE_SHARED, !IS_ENABLED(CONFIG_MIGRATION) },
+	  MREMAP_RELOCATE_SHARED, NEEDS(CONFIG_MIGRATION) },
 	{ "migrating page, exclusive", TEST_MIGRATION_READ_EXCLUSIVE,
-	  MREMAP_RELOCATE_DONE, !IS_ENABLED(CONFIG_MIGRATION) },
+	  MREMAP_RELOCATE_DONE, NEEDS(CONFIG_MIGRATION) },
 	{ "migrating page, writable", TEST_MIGRATION_WRITE,
-	  MREMAP_RELOCATE_DONE, !IS_ENABLED(CONFIG_MIGRATION) },
+	  MREMAP_RELOCATE_DONE, NEEDS(CONFIG_MIGRATION) },
 	{ "guard marker", TEST_GUARD, MREMAP_RELOCATE_DONE },
 	{ "poison marker", TEST_POISON, MREMAP_RELOCATE_DONE },
 	{ "hardware poison", TEST_HWPOISON, MREMAP_RELOCATE_DONE,
-	  !IS_ENABLED(CONFIG_MEMORY_FAILURE) },
+	  NEEDS(CONFIG_MEMORY_FAILURE) },
 	{ "device-private page", TEST_DEVICE_PRIVATE, MREMAP_RELOCATE_DEVICE,
-	  !IS_ENABLED(CONFIG_DEVICE_PRIVATE) },
+	  NEEDS(CONFIG_DEVICE_PRIVATE) },
 	{ "device-exclusive page", TEST_DEVICE_EXCLUSIVE, MREMAP_RELOCATE_DEVICE,
-	  !IS_ENABLED(CONFIG_DEVICE_PRIVATE) },
+	  NEEDS(CONFIG_DEVICE_PRIVATE) },
 };
 
 KUNIT_ARRAY_PARAM_DESC(entry, entry_cases, name);
@@ -190,8 +194,8 @@ static void mremap_relocate_entry(struct kunit *test)
 	struct survey *s = test_survey(test);
 	struct folio *folio;
 
-	if (c->missing)
-		kunit_skip(test, "the configuration has no such entries");
+	if (c->needs)
+		kunit_skip(test, "%s", c->needs);
 
 	folio = test_alloc_folio(test, 0);
 	KUNIT_EXPECT_EQ(test, c->expected,
@@ -206,8 +210,8 @@ static void mremap_relocate_entry_interleaved(struct kunit *test)
 	struct survey *s = test_survey(test);
 	struct folio *folio;
 
-	if (c->missing)
-		kunit_skip(test, "the configuration has no such entries");
+	if (c->needs)
+		kunit_skip(test, "%s", c->needs);
 
 	folio = test_alloc_folio(test, 0);
 	KUNIT_ASSERT_EQ(test, MREMAP_RELOCATE_DONE,
@@ -289,7 +293,7 @@ static void mremap_relocate_device_migrating(struct kunit *test)
 	set_page_zone(&folio->page, zone);
 	KUNIT_EXPECT_EQ(test, result, MREMAP_RELOCATE_DEVICE);
 #else
-	kunit_skip(test, "the configuration has no such entries");
+	kunit_skip(test, "build the kernel with CONFIG_MIGRATION and CONFIG_ZONE_DEVICE");
 #endif
 }
 
@@ -315,12 +319,29 @@ static void mremap_relocate_large_migrating(struct kunit *test)
 	struct folio *folio = test_alloc_folio(test, TEST_ORDER);
 	struct survey *s = test_survey(test);
 
-	if (!IS_ENABLED(CONFIG_MIGRATION))
-		kunit_skip(test, "the configuration has no such entries");
+	if (NEEDS(CONFIG_MIGRATION))
+		kunit_skip(test, "%s", NEEDS(CONFIG_MIGRATION));
 
 	KUNIT_EXPECT_EQ(test, MREMAP_RELOCATE_LARGE,
 			survey_pte(s, TEST_ADDR,
 				   test_mk_entry(TEST_MIGRATION_WRITE, folio)));
+}
+
+/* A folio that is being split may become a large one that is not ours alone. */
+static void mremap_relocate_splitting(struct kunit *test)
+{
+	struct folio *folio = test_alloc_folio(test, 0);
+	struct survey *s = test_survey(test);
+	enum mremap_relocate_result result;
+
+	if (NEEDS(CONFIG_MIGRATION))
+		kunit_skip(test, "%s", NEEDS(CONFIG_MIGRATION));
+
+	KUNIT_ASSERT_TRUE(test, folio_ref_freeze(folio, 1));
+	result = survey_pte(s, TEST_ADDR,
+			    test_mk_entry(TEST_MIGRATION_WRITE, folio));
+	folio_ref_unfreeze(folio, 1);
+	KUNIT_EXPECT_EQ(test, result, MREMAP_RELOCATE_LARGE);
 }
 
 /* The place of a folio is told from any of its pages. */
@@ -434,6 +455,7 @@ static struct kunit_case mremap_relocate_test_cases[] = {
 	KUNIT_CASE_PARAM(mremap_relocate_large, large_gen_params),
 	KUNIT_CASE(mremap_relocate_large_shared),
 	KUNIT_CASE(mremap_relocate_large_migrating),
+	KUNIT_CASE(mremap_relocate_splitting),
 	KUNIT_CASE(mremap_relocate_device_migrating),
 	KUNIT_CASE(mremap_relocate_neighbours_table),
 	KUNIT_CASE(mremap_relocate_page_idx),

@@ -632,6 +632,7 @@ void op_mremap_bad(struct arena *a, struct rng *r)
 		break;
 	default:
 		settle(a, do_mremap(a, from, 1, 1, MREMAP_DONTUNMAP, 0), -EINVAL);
+		settle(a, do_mremap(a, from, 1, 1, MREMAP_RELOCATE_ANON, 0), -EINVAL);
 	}
 }
 

@@ -2280,8 +2280,21 @@ RELOCATE_TEST(asked, in_place)
 	ASSERT_EQ(sys_mremap(self->b, len, len, flags, NULL), self->b);
 	forget(e, self->b + 3 * e->page, 1);
 	ASSERT_EQ(sys_mremap(self->b, len, len - e->page, flags, NULL), self->b);
-	ASSERT_EQ(sys_mremap(self->b, len - e->page, len - e->page,
-			     MREMAP_RELOCATE_ANON, NULL), self->b);
+	verify(_metadata, e);
+	ASSERT_EQ(count_slot(e, 1), 1);
+}
+
+/* As MREMAP_FIXED and MREMAP_DONTUNMAP, it is refused where nothing may move. */
+RELOCATE_TEST(asked, without_maymove)
+{
+	struct env *e = &self->e;
+	size_t len = 4 * e->page;
+
+	ASSERT_EQ(sys_mremap(self->b, len, len, MREMAP_RELOCATE_ANON, NULL), MAP_FAILED);
+	ASSERT_EQ(errno, EINVAL);
+	ASSERT_EQ(sys_mremap(self->b, len, len - e->page, MREMAP_RELOCATE_ANON, NULL),
+		  MAP_FAILED);
+	ASSERT_EQ(errno, EINVAL);
 	verify(_metadata, e);
 	ASSERT_EQ(count_slot(e, 1), 1);
 }

@@ -1586,6 +1586,8 @@ static int try_flags(void)
 
 	if (!map_small(from, 2 * page))
 		return 1;
+	if (!invalid(from, page, page, 0, to))
+		return 8;
 	if (!invalid(from, page, page, MREMAP_FIXED, to))
 		return 2;
 	if (!invalid(from, page, page, MREMAP_DONTUNMAP, to))
@@ -1601,7 +1603,7 @@ static int try_flags(void)
 	return invalid(from, page, page, MOVE, to);
 }
 
-/* The flag makes nothing valid, and nothing invalid. */
+/* What is refused is refused with the flag, and so is the flag where nothing may move. */
 TEST_F(exposure, invalid_flags)
 {
 	if (!has_flag())
