@@ -229,6 +229,18 @@ static void add_rows(enum trigger trigger, struct walks *walks)
 		worst_visits = rows[nr_rows - 1].s.max;
 }
 
+/* Once a second: what has to be written interrupts what is measured next. */
+static void show_iteration(enum trigger trigger, unsigned long number)
+{
+	static uint64_t shown;
+
+	if (shown && now() - shown < 1000000000)
+		return;
+	shown = now();
+	progress("%s: %s %lu of %lu", type_names[pages.type], trigger_names[trigger], number,
+		 options.setup.iterations);
+}
+
 static bool run(enum trigger trigger)
 {
 	const char *why = cannot(trigger, &pages);
@@ -242,8 +254,7 @@ static bool run(enum trigger trigger)
 	prepare_trigger(trigger, mappings_wanted(&pages));
 	for (unsigned long i = 0; i < options.setup.iterations; i++) {
 		stop_if_asked();
-		progress("%s: %s %lu of %lu", type_names[pages.type], trigger_names[trigger],
-			 i + 1, options.setup.iterations);
+		show_iteration(trigger, i + 1);
 		iterate(trigger, &walks, &durations);
 	}
 	add_row(trigger, "trigger", "ns", &durations);
