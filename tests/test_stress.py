@@ -2,6 +2,7 @@
 """The steps of the stress in the debug kernel, and what counts as a failure of one."""
 
 import sys
+import subprocess
 import tempfile
 import unittest
 from pathlib import Path
@@ -62,11 +63,20 @@ class Stress(unittest.TestCase):
         self.console.write_text("[    9.000000] WARNING: mm/mremap.c:1 at move_ptes+0x1/0x2, CPU#0: test/1\n")
         self.assertEqual(self.counts()[1], 1)
 
-    def test_no_leak_detector_is_a_skip_and_leaks_are_none(self):
-        self.status["leaks"] = "4"
-        self.assertEqual(self.counts()[1:], (0, 1))
+    def test_leaks_are_a_failure_and_so_is_no_detector(self):
         self.status["leaks"] = "1"
         self.assertEqual(self.counts()[1:], (1, 0))
+
+    def find_leaks(self, path):
+        script = stress.FIND_LEAKS.replace(stress.LEAKS, str(path)).replace("sleep 6", "true")
+        done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout.strip()
+
+    def test_leaks_are_shown(self):
+        # A file of debugfs has no size, as a device has none.
+        self.assertEqual(self.find_leaks("/dev/null"), (0, ""))
+        self.assertEqual(self.find_leaks(self.console), (1, "scan"))
+        self.assertNotEqual(self.find_leaks("/nowhere/kmemleak")[0], 0)
 
 
 class Scripts(unittest.TestCase):
