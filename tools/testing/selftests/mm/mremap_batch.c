@@ -868,7 +868,7 @@ TEST_F(mremap_batch, soft_dirty)
 
 	if (!softdirty_supported())
 		SKIP(return,
-		     "no soft-dirty bits here: needs CONFIG_MEM_SOFT_DIRTY, which arm64 lacks");
+		     "no soft-dirty bits here: build the kernel with CONFIG_MEM_SOFT_DIRTY, where the architecture has it");
 	punch_holes(_metadata, e);
 	if (e->backing == PRIVATE_ANON && has_swap(e))
 		swap_out(_metadata, e);
