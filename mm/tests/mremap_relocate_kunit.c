@@ -147,9 +147,9 @@ static pte_t test_mk_entry(enum test_kind kind, struct folio *folio)
 	}
 }
 
-/* What to do for entries that only a kernel with @option has, or NULL. */
+/* What to do for entries that only a kernel with CONFIG_@option has, or NULL. */
 #define NEEDS(option) \
-	(IS_ENABLED(option) ? NULL : "build the kernel with " #option)
+	(IS_ENABLED(CONFIG_##option) ? NULL : "build the kernel with CONFIG_" #option)
 
 struct entry_case {
 	const char *name;
@@ -161,28 +161,28 @@ struct entry_case {
 static const struct entry_case entry_cases[] = {
 	{ "none", TEST_NONE, MREMAP_RELOCATE_DONE },
 	{ "zero page", TEST_ZERO_PAGE, MREMAP_RELOCATE_DONE,
-	  NEEDS(CONFIG_ARCH_HAS_PTE_SPECIAL) },
+	  NEEDS(ARCH_HAS_PTE_SPECIAL) },
 	{ "exclusive page", TEST_PAGE, MREMAP_RELOCATE_DONE },
 	{ "page shared by fork", TEST_PAGE_SHARED, MREMAP_RELOCATE_SHARED },
 	{ "KSM page", TEST_PAGE_KSM, MREMAP_RELOCATE_KSM,
-	  NEEDS(CONFIG_KSM) },
+	  NEEDS(KSM) },
 	{ "page of a file", TEST_PAGE_FILE, MREMAP_RELOCATE_UNKNOWN },
 	{ "swapped page, not exclusive", TEST_SWAP_SHARED,
 	  MREMAP_RELOCATE_SHARED },
 	{ "migrating page, not exclusive", TEST_MIGRATION_READ,
-	  MREMAP_RELOCATE_SHARED, NEEDS(CONFIG_MIGRATION) },
+	  MREMAP_RELOCATE_SHARED, NEEDS(MIGRATION) },
 	{ "migrating page, exclusive", TEST_MIGRATION_READ_EXCLUSIVE,
-	  MREMAP_RELOCATE_DONE, NEEDS(CONFIG_MIGRATION) },
+	  MREMAP_RELOCATE_DONE, NEEDS(MIGRATION) },
 	{ "migrating page, writable", TEST_MIGRATION_WRITE,
-	  MREMAP_RELOCATE_DONE, NEEDS(CONFIG_MIGRATION) },
+	  MREMAP_RELOCATE_DONE, NEEDS(MIGRATION) },
 	{ "guard marker", TEST_GUARD, MREMAP_RELOCATE_DONE },
 	{ "poison marker", TEST_POISON, MREMAP_RELOCATE_DONE },
 	{ "hardware poison", TEST_HWPOISON, MREMAP_RELOCATE_DONE,
-	  NEEDS(CONFIG_MEMORY_FAILURE) },
+	  NEEDS(MEMORY_FAILURE) },
 	{ "device-private page", TEST_DEVICE_PRIVATE, MREMAP_RELOCATE_DEVICE,
-	  NEEDS(CONFIG_DEVICE_PRIVATE) },
+	  NEEDS(DEVICE_PRIVATE) },
 	{ "device-exclusive page", TEST_DEVICE_EXCLUSIVE, MREMAP_RELOCATE_DEVICE,
-	  NEEDS(CONFIG_DEVICE_PRIVATE) },
+	  NEEDS(DEVICE_PRIVATE) },
 };
 
 KUNIT_ARRAY_PARAM_DESC(entry, entry_cases, name);
@@ -319,8 +319,8 @@ static void mremap_relocate_large_migrating(struct kunit *test)
 	struct folio *folio = test_alloc_folio(test, TEST_ORDER);
 	struct survey *s = test_survey(test);
 
-	if (NEEDS(CONFIG_MIGRATION))
-		kunit_skip(test, "%s", NEEDS(CONFIG_MIGRATION));
+	if (NEEDS(MIGRATION))
+		kunit_skip(test, "%s", NEEDS(MIGRATION));
 
 	KUNIT_EXPECT_EQ(test, MREMAP_RELOCATE_LARGE,
 			survey_pte(s, TEST_ADDR,
@@ -334,8 +334,8 @@ static void mremap_relocate_splitting(struct kunit *test)
 	struct survey *s = test_survey(test);
 	enum mremap_relocate_result result;
 
-	if (NEEDS(CONFIG_MIGRATION))
-		kunit_skip(test, "%s", NEEDS(CONFIG_MIGRATION));
+	if (NEEDS(MIGRATION))
+		kunit_skip(test, "%s", NEEDS(MIGRATION));
 
 	KUNIT_ASSERT_TRUE(test, folio_ref_freeze(folio, 1));
 	result = survey_pte(s, TEST_ADDR,
