@@ -323,17 +323,19 @@ static enum mremap_relocate_result survey_swap(pte_t pte, softleaf_t entry)
 }
 
 /*
- * Is a folio under migration large, or a part of one that is being split? A split
- * freezes the references, and the head of a part is for a moment not large, although
- * the part will be. With a reference of ours nobody can split it.
+ * Is the page of a migration entry one of a large folio, or of one that is being
+ * split? A split freezes the references, and the head of a part is for a moment not
+ * large, although the part will be. With a reference of ours nobody can split the
+ * folio, and the page is either still one of it, or of another.
  */
-static bool is_large_now(struct folio *folio)
+static bool is_large_now(struct page *page)
 {
+	struct folio *folio = page_folio(page);
 	bool large;
 
 	if (!folio_try_get(folio))
 		return true;
-	large = folio_test_large(folio);
+	large = folio_test_large(folio) || page_folio(page) != folio;
 	folio_put(folio);
 	return large;
 }
@@ -349,13 +351,13 @@ static bool is_large_now(struct folio *folio)
  */
 static enum mremap_relocate_result survey_migration(softleaf_t entry)
 {
-	struct folio *folio = softleaf_to_folio(entry);
+	struct page *page = softleaf_to_page(entry);
 
-	if (folio_is_zone_device(folio))
+	if (is_zone_device_page(page))
 		return MREMAP_RELOCATE_DEVICE;
 	if (softleaf_is_migration_read(entry))
 		return MREMAP_RELOCATE_SHARED;
-	return is_large_now(folio) ? MREMAP_RELOCATE_LARGE : MREMAP_RELOCATE_DONE;
+	return is_large_now(page) ? MREMAP_RELOCATE_LARGE : MREMAP_RELOCATE_DONE;
 }
 
 /* Can what an entry that is not present stands for be relocated? */

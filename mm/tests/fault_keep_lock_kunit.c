@@ -48,6 +48,10 @@ static void test_keeps_lock(struct kunit *test)
 	bool keeps;
 
 	KUNIT_ASSERT_NOT_NULL(test, folio);
+	if (c->device && !IS_ENABLED(CONFIG_DEVICE_PRIVATE)) {
+		folio_put(folio);
+		kunit_skip(test, "build the kernel with CONFIG_DEVICE_PRIVATE");
+	}
 	vmf.orig_pte = swp_entry_to_pte(c->device ?
 					make_device_exclusive_entry(folio_pfn(folio)) :
 					swp_entry(0, 1));

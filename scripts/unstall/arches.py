@@ -110,7 +110,7 @@ FAULT_SUITES = ("FAULT_RETRY_KUNIT_TEST", "FAULT_KEEP_LOCK_KUNIT_TEST")
 ROWS = (
     # Architectures: each has a fault handler that the series changes.
     Row("x86_64", X86_64),
-    Row("x86_64-clang", X86_64_CLANG, quick=True),
+    Row("x86_64-clang", X86_64_CLANG, on("MEMCG_V1"), quick=True),
     Row("i386", I386, on("HIGHMEM4G") + off("64BIT", *FAULT_SUITES), quick=True),
     Row("arm64", ARM64),
     Row("arm64-64k-pages", ARM64, on("ARM64_64K_PAGES")),

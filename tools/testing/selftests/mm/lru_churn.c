@@ -1217,12 +1217,13 @@ FIXTURE_VARIANT_ADD(lru_churn_unevictable, mcl_future_64)
 
 FIXTURE_SETUP(lru_churn_unevictable)
 {
-	const char *why = memcg_setup(&self->cg);
+	const char *why;
 
-	if (why)
-		SKIP(return, "%s", why);
 	if (variant->way == BY_MLOCK_ELSEWHERE && nr_cpus() < 2)
 		SKIP(return, NO_CPUS);
+	why = memcg_setup(&self->cg);
+	if (why)
+		SKIP(return, "%s", why);
 	ASSERT_TRUE(cgroup_enter(self->cg.dir));
 	ASSERT_TRUE(fill_file(self->cg.file, flush_pages()));
 }
@@ -1349,10 +1350,8 @@ FIXTURE(lru_churn_willneed)
 
 FIXTURE_SETUP(lru_churn_willneed)
 {
-	const char *why = memcg_setup(&self->cg);
+	const char *why;
 
-	if (why)
-		SKIP(return, "%s", why);
 	if (!has_swap())
 		SKIP(return, NO_SWAP);
 	self->pagemap = open("/proc/self/pagemap", O_RDONLY);
@@ -1360,6 +1359,10 @@ FIXTURE_SETUP(lru_churn_willneed)
 	if (self->kpageflags < 0)
 		SKIP(return, NO_KPAGEFLAGS);
 	ASSERT_GE(self->pagemap, 0);
+	/* No tear-down follows a skip. */
+	why = memcg_setup(&self->cg);
+	if (why)
+		SKIP(return, "%s", why);
 	ASSERT_TRUE(cgroup_enter(self->cg.dir));
 	ASSERT_TRUE(run_on(0));
 }
@@ -1417,12 +1420,13 @@ FIXTURE(lru_churn_limit)
 
 FIXTURE_SETUP(lru_churn_limit)
 {
-	const char *why = memcg_setup(&self->cg);
+	const char *why;
 
-	if (why)
-		SKIP(return, "%s", why);
 	if (nr_cpus() < 2)
 		SKIP(return, NO_CPUS);
+	why = memcg_setup(&self->cg);
+	if (why)
+		SKIP(return, "%s", why);
 }
 
 FIXTURE_TEARDOWN(lru_churn_limit)
@@ -1542,6 +1546,17 @@ static void advance(enum stage *stage, enum stage from, enum stage to)
 	__atomic_store_n(stage, to, __ATOMIC_RELEASE);
 }
 
+/* Waits for a task, which may be killed on the way. */
+static bool await_stage(pid_t pid, enum stage *stage, enum stage wanted)
+{
+	siginfo_t info = { .si_pid = 0 };
+
+	while (__atomic_load_n(stage, __ATOMIC_ACQUIRE) != wanted)
+		if (waitid(P_PID, pid, &info, WEXITED | WNOHANG | WNOWAIT) || info.si_pid)
+			return false;
+	return true;
+}
+
 /* A task on CPU 1 that leaves dead pages in its batch. */
 static void leave_dead(const char *dir, enum way way, enum stage *stage)
 {
@@ -1560,14 +1575,16 @@ static void leave_dead(const char *dir, enum way way, enum stage *stage)
 }
 
 /* Sets a limit that has room for what lives, with half as many dead pages. */
-static bool lower_limit(const char *dir, enum stage *stage)
+static bool lower_limit(pid_t pid, const char *dir, enum stage *stage)
 {
 	long used, now;
 
-	advance(stage, WARM, WARM);
+	if (!await_stage(pid, stage, WARM))
+		return false;
 	used = used_without_reserve(dir);
 	advance(stage, WARM, GO_ON);
-	advance(stage, LEFT_DEAD, LEFT_DEAD);
+	if (!await_stage(pid, stage, LEFT_DEAD))
+		return false;
 	now = used_without_reserve(dir);
 	return used > 0 && now > 0 &&
 	       cgroup_put(dir, "memory.max", used + LIVE / 2 * psize());
@@ -1591,7 +1608,7 @@ static void lower_and_see(struct __test_metadata *_metadata, const char *dir, en
 		ASSERT_GE(pid, 0);
 		if (!pid)
 			leave_dead(dir, way, stage);
-		lowered = lower_limit(dir, stage);
+		lowered = lower_limit(pid, dir, stage);
 		__atomic_store_n(stage, END, __ATOMIC_RELEASE);
 		ASSERT_EQ(waitpid(pid, &status, 0), pid);
 		ASSERT_TRUE(lowered);

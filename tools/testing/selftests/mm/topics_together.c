@@ -282,7 +282,8 @@ static bool has_knobs(void)
 static bool has_flag(void)
 {
 	char *p = mmap(NULL, psize(), PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	bool has = sys_mremap(p, psize(), psize(), MREMAP_RELOCATE_ANON, NULL) == p;
+	bool has = sys_mremap(p, psize(), psize(), MREMAP_MAYMOVE | MREMAP_RELOCATE_ANON,
+			      NULL) == p;
 
 	munmap(p, psize());
 	return has;
