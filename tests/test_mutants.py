@@ -104,9 +104,15 @@ class Verdict(unittest.TestCase):
     def test_a_program_that_did_not_run_noticed_nothing(self):
         self.assertEqual(len(self.survived("mm/x", ("a",), step("x", "sh: not found", "127"))), 1)
 
-    def test_a_guest_that_hangs_or_dies_noticed(self):
+    def test_a_guest_that_hangs_or_dies_in_a_test_noticed(self):
+        begun = "TAP version 13\n1..3\n#  RUN           f.b ...\n#            OK  f.b\nok 1 f.b\n"
         for status in ("timeout", "died"):
-            self.assertEqual(self.survived("mm/x", ("a",), step("x", "", status)), [])
+            in_a = step("x", begun + "#  RUN           f.v.a ...\n", status)
+            self.assertEqual(self.survived("mm/x", ("f.a", "c"), in_a), [])
+            self.assertEqual(self.survived("mm/x", ("f.b",), in_a), ["mm/x f.b"])
+            for text in ("", begun):
+                between = step("x", text, status)
+                self.assertEqual(self.survived("mm/x", ("f.a",), between), ["mm/x f.a"])
 
     def test_kunit_cases_and_their_parameters(self):
         done = step("kunit", KUNIT, "0")
@@ -130,6 +136,15 @@ class Verdict(unittest.TestCase):
         self.assertEqual(self.judge(install, step("x", "TAP version 13\n1..1\nok 1 f.a\n", "0")),
                          "not noticed by mm/x a")
         self.assertIn("could not be copied", self.judge(step("install", "no space"), step("x", "")))
+
+    def test_what_could_not_run_after_a_death(self):
+        with tempfile.TemporaryDirectory() as temp:
+            killers = [mutants.Killer("mm/x", ("a",)), mutants.Killer("mm/y", ("b",))]
+            steps = [step("install", "", "0"), step("x", "#  RUN           f.a ...\n", "died"),
+                     step("y", "", "died")]
+            done = vm.Run(Path(temp), 1, True, True, "the guest died", steps)
+            judge = mutants.judge(mutants.Mutant(Path("m.patch"), "", killers), done, Path(temp))
+            self.assertIsNone(judge)
 
 
 if __name__ == "__main__":

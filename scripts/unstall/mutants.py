@@ -106,12 +106,17 @@ def names_of(test):
 
 
 def survived(killer, step):
-    """The tests of one step that did not fail; a hang or a death is noticed."""
-    if step.status in ("died", "timeout"):
-        return []
+    """The tests of one step that did not fail.
+
+    One in which the program hangs, or the guest dies, has noticed; those behind it had
+    no chance to. If that was in no test, something else went wrong.
+    """
     parse = ktap.parse_kunit if step.name == "kunit" else ktap.parse_kselftest
-    failed = [r.name for r in ktap.flatten(parse(step.output)) if r.status in ktap.BAD]
-    known = set().union(*map(names_of, failed))
+    failed = [r for r in ktap.flatten(parse(step.output)) if r.status in ktap.BAD]
+    known = set().union(*(names_of(r.name) for r in failed))
+    ended = any(r.status == ktap.CRASHED and names_of(r.name) & set(killer.tests) for r in failed)
+    if ended and step.status in ("died", "timeout"):
+        return []
     return [f"{killer.kind} {t}" for t in killer.tests if t not in known]
 
 
@@ -125,6 +130,8 @@ def judge(mutant, done, folder):
         step = steps[step_of(killer).name]
         common.write_whole(folder / f"{step.name}.ktap", step.output)
         missed += survived(killer, step)
+        if step.status == "died" and not missed:
+            break               # It has noticed, and nothing else could run.
     return f"not noticed by {', '.join(missed)}" if missed else None
 
 
