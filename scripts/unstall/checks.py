@@ -88,8 +88,20 @@ def tables_are_of_results():
             f"{path.relative_to(ROOT)}; 'make bench-keep' writes both")
 
 
+def messages_fit():
+    """The lines of messages that are too long, which checkpatch would say much later."""
+    wide = []
+    for patch in sorted((ROOT / "patches").glob("*/*/*.patch")):
+        message = patch.read_text().partition("\n---\n")[0]
+        wide += [f"{patch.name}:{number}: {len(line)} columns instead of 75"
+                 for number, line in enumerate(message.splitlines(), 1)
+                 if len(line) > 75 and not line.startswith(("Subject:", "From:", "Link:"))]
+    return "\n".join(wide) or None
+
+
 def style():
     yield "SPDX", spdx
+    yield "messages fit in 75 columns", messages_fit
     yield "make help is complete", help_is_complete
     yield "the tables are those of the results", tables_are_of_results
     yield "shellcheck", lambda: command("shellcheck", *shell_scripts(), cwd=ROOT)
