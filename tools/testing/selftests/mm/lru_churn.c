@@ -1586,7 +1586,7 @@ static bool lower_limit(pid_t pid, const char *dir, enum stage *stage)
 	if (!await_stage(pid, stage, LEFT_DEAD))
 		return false;
 	now = used_without_reserve(dir);
-	return used > 0 && now > 0 &&
+	return used >= 0 && now >= 0 &&
 	       cgroup_put(dir, "memory.max", used + LIVE / 2 * psize());
 }
 
