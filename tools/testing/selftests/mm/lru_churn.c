@@ -57,6 +57,7 @@
 #define MAX_LIVE	64
 #define MAX_PAGES	64
 #define TRIES		5
+#define MANY_TRIES	15
 #define ROUNDS		100
 #define WAIT_TRIES	100	/* Of 10 ms each. */
 
@@ -1507,12 +1508,12 @@ static int churn_at_limit(const char *dir, size_t live, bool *killed)
  * What lives at any time fits easily, but not together with as many dead pages
  * as the batches of the other CPUs can hold. Where these kill, they do not always.
  */
-TEST_F(lru_churn_limit, dead_pages_do_not_kill)
+TEST_F_TIMEOUT(lru_churn_limit, dead_pages_do_not_kill, 120)
 {
 	bool killed;
 	int try;
 
-	for (try = 0; try < TRIES; try++) {
+	for (try = 0; try < MANY_TRIES; try++) {
 		ASSERT_EQ(churn_at_limit(self->cg.dir, LIVE, &killed), 0);
 		ASSERT_FALSE(killed);
 	}
