@@ -1586,7 +1586,7 @@ static void leave_dead(const char *dir, enum way way, enum stage *stage)
 /* Sets a limit that has room for what lives, with half as many dead pages. */
 static bool lower_limit(pid_t pid, const char *dir, enum stage *stage)
 {
-	long used, now;
+	long used;
 
 	if (!await_stage(pid, stage, WARM))
 		return false;
@@ -1594,8 +1594,7 @@ static bool lower_limit(pid_t pid, const char *dir, enum stage *stage)
 	advance(stage, WARM, GO_ON);
 	if (!await_stage(pid, stage, LEFT_DEAD))
 		return false;
-	now = used_without_reserve(dir);
-	return used >= 0 && now >= 0 &&
+	return used >= 0 && used_without_reserve(dir) >= 0 &&
 	       cgroup_put(dir, "memory.max", used + LIVE / 2 * psize());
 }
 
