@@ -241,6 +241,14 @@ class Refused(Refreshed):
         os.environ["FORCE"] = "1"
         self.assertEqual(self.refresh(), [])
 
+    def test_tree_in_the_middle_of_a_rebase(self):
+        os.environ["FORCE"] = "1"
+        put(self.linux, "mm/mremap.c", "int other;\n")
+        commit(self.linux, "mm/mremap: change all")
+        with self.assertRaises(AssertionError):
+            git(self.linux, "rebase", "-q", "--onto", "base", "work~1", "work")
+        self.refused("is in the middle of a rebase; finish or abort", self.refresh)
+
     def test_edits_in_the_repository_that_are_not_committed(self):
         git(self.repo, "init", "-q")
         commit(self.repo, "save")

@@ -14,9 +14,6 @@ from pathlib import Path
 from . import apply, common, compose, git, tree
 from .common import CannotRun, say
 
-BUSY = {"rebase-apply": "an am or a rebase", "rebase-merge": "a rebase",
-        "CHERRY_PICK_HEAD": "a cherry-pick", "MERGE_HEAD": "a merge", "REVERT_HEAD": "a revert"}
-
 
 def users_tree():
     """LINUX=, which must be a git tree that has a commit."""
@@ -34,10 +31,7 @@ def users_tree():
 
 def refuse_busy(path, branch):
     """A tree in the middle of something, or one that has our branch, is left alone."""
-    places = git.git(path, "rev-parse", *[w for name in BUSY for w in ("--git-path", name)])
-    for place, what in zip(places.splitlines(), BUSY.values()):
-        if (path / place).exists():
-            raise CannotRun(f"{path} is in the middle of {what}; finish or abort that first.")
+    git.refuse_unfinished(path)
     if git.succeeds(path, "show-ref", "--verify", "--quiet", f"refs/heads/{branch}"):
         raise CannotRun(f"{path} has a branch {branch} already; rename it, or delete it with "
                         f"'git -C {path} branch -D {branch}'.")

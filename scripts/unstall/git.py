@@ -28,6 +28,11 @@ SETTINGS = {
     "pack.threads": "1",
 }
 
+# What git keeps while it is not done, and with what.
+UNFINISHED = {"rebase-apply": "an am or a rebase", "rebase-merge": "a rebase",
+              "CHERRY_PICK_HEAD": "a cherry-pick", "MERGE_HEAD": "a merge",
+              "REVERT_HEAD": "a revert"}
+
 # The one way in which a commit becomes the text of a patch, with 'git diff-tree'.
 DIFF = ("--patch", "--full-index", "--no-renames", "--no-color", "--no-ext-diff", "--no-textconv",
         "--diff-algorithm=myers", "--unified=3", "--inter-hunk-context=0", "--src-prefix=a/",
@@ -139,6 +144,13 @@ def is_top(path):
     """Whether a folder is the top of a git tree."""
     done = attempt(path, "rev-parse", "--show-toplevel")
     return done.returncode == 0 and os.path.realpath(text(done.stdout).strip()) == os.path.realpath(path)
+
+
+def refuse_unfinished(tree):
+    """A tree in the middle of something is not what its user means by it."""
+    for name, what in UNFINISHED.items():
+        if os.path.exists(path_of(tree, name)):
+            raise CannotRun(f"{tree} is in the middle of {what}; finish or abort that first.")
 
 
 def path_of(tree, name):

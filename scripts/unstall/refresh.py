@@ -321,6 +321,7 @@ def refresh(base, tree, topic=None):
     if not git.is_top(tree):
         raise CannotRun(f"{tree} is no git tree; 'make tree' makes one to hack on, or name one "
                         "with TREE=/path.")
+    git.refuse_unfinished(tree)
     changed = git.work_in(tree)
     if changed and not common.flag("FORCE"):
         raise CannotRun(f"{tree} has changes that are in no commit: {listed(changed)}. Commit or "
