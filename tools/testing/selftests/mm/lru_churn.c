@@ -846,7 +846,8 @@ TEST_F(lru_churn, soft_offline)
 
 struct memcg {
 	char dir[96];
-	int file;	/* See flush_stats(). */
+	char other[104];	/* Where a test needs two. */
+	int file;		/* See flush_stats(). */
 };
 
 static bool cgroup_path(char *path, size_t size, const char *dir, const char *file)
@@ -854,12 +855,19 @@ static bool cgroup_path(char *path, size_t size, const char *dir, const char *fi
 	return snprintf(path, size, "%s/%s", dir, file) < (int)size;
 }
 
+static bool cgroup_put_text(const char *dir, const char *file, const char *text)
+{
+	char path[160];
+
+	return cgroup_path(path, sizeof(path), dir, file) && put(path, text);
+}
+
 static bool cgroup_put(const char *dir, const char *file, unsigned long val)
 {
-	char path[160], text[32];
+	char text[32];
 
 	snprintf(text, sizeof(text), "%lu", val);
-	return cgroup_path(path, sizeof(path), dir, file) && put(path, text);
+	return cgroup_put_text(dir, file, text);
 }
 
 static bool cgroup_enter(const char *dir)
@@ -921,12 +929,21 @@ static const char *memcg_setup(struct memcg *cg)
 	return NULL;
 }
 
+static bool memcg_add_other(struct memcg *cg)
+{
+	snprintf(cg->other, sizeof(cg->other), "%s.other", cg->dir);
+	return !mkdir(cg->other, 0755);
+}
+
 static bool memcg_teardown(struct memcg *cg)
 {
+	bool ok;
+
 	if (!cg->dir[0])
 		return true;
 	put(CGROUPS "cgroup.procs", "0");
-	return cgroup_remove(cg->dir);
+	ok = cgroup_remove(cg->dir);
+	return (!cg->other[0] || cgroup_remove(cg->other)) && ok;
 }
 
 /* Give the file its pages, which are charged to us. */
@@ -1268,7 +1285,6 @@ TEST_F_TIMEOUT(lru_churn_unevictable, exact, 300)
 FIXTURE(lru_churn_shared)
 {
 	struct memcg cg;
-	char other[128];
 };
 
 FIXTURE_SETUP(lru_churn_shared)
@@ -1277,15 +1293,11 @@ FIXTURE_SETUP(lru_churn_shared)
 
 	if (why)
 		SKIP(return, "%s", why);
-	snprintf(self->other, sizeof(self->other), "%s.other", self->cg.dir);
-	ASSERT_EQ(mkdir(self->other, 0755), 0);
+	ASSERT_TRUE(memcg_add_other(&self->cg));
 }
 
 FIXTURE_TEARDOWN(lru_churn_shared)
 {
-	put(CGROUPS "cgroup.procs", "0");
-	if (self->other[0])
-		EXPECT_TRUE(cgroup_remove(self->other));
 	EXPECT_TRUE(memcg_teardown(&self->cg));
 }
 
@@ -1307,7 +1319,7 @@ static void churn_in_turns(const char *dir, int in, int out)
 
 TEST_F(lru_churn_shared, each_is_uncharged)
 {
-	const char * const dirs[] = { self->cg.dir, self->other };
+	const char * const dirs[] = { self->cg.dir, self->cg.other };
 	const long slack = (RESERVE + MAX_PAGES) * nr_cpus();
 	int in[2][2], out[2][2], status, i;
 	pid_t pids[2];
@@ -1634,6 +1646,159 @@ TEST_F(lru_churn_limit, lowered_after_touch)
 TEST_F(lru_churn_limit, lowered_after_populate)
 {
 	lower_and_see(_metadata, self->cg.dir, POPULATE);
+}
+
+/*
+ * A CPU that a cpuset isolates: what was populated does not wait in its batches,
+ * and nobody who is out of memory elsewhere has them drained
+ */
+
+FIXTURE(lru_churn_isolated)
+{
+	struct memcg cg;
+	int pagemap, kpageflags;
+};
+
+FIXTURE_VARIANT(lru_churn_isolated)
+{
+	bool isolated;
+};
+
+FIXTURE_VARIANT_ADD(lru_churn_isolated, no)
+{
+	.isolated = false,
+};
+
+FIXTURE_VARIANT_ADD(lru_churn_isolated, yes)
+{
+	.isolated = true,
+};
+
+#define NO_ISOLATION	"no CPU to isolate: needs CONFIG_CPUSETS and CONFIG_CPU_ISOLATION, " \
+			"and no isolcpus="
+
+/* Follows what the kernel takes for isolated, which a cgroup's own files do not. */
+#define ISOLATED_CPUS	"/sys/devices/virtual/workqueue/cpumask_isolated"
+
+/* CPU 1 goes to this cgroup alone, and is out of the scheduling domains then. */
+static bool isolate(const char *dir)
+{
+	char before[256] = "", after[256] = "";
+
+	return put(CGROUPS "cgroup.subtree_control", "+cpuset") &&
+	       cgroup_put(dir, "cpuset.cpus", nth_cpu(1)) &&
+	       read_file(ISOLATED_CPUS, before, sizeof(before)) &&
+	       cgroup_put_text(dir, "cpuset.cpus.partition", "isolated") &&
+	       read_file(ISOLATED_CPUS, after, sizeof(after)) && strcmp(before, after);
+}
+
+FIXTURE_SETUP(lru_churn_isolated)
+{
+	const char *why;
+
+	if (nr_cpus() < 2)
+		SKIP(return, NO_CPUS);
+	self->pagemap = open("/proc/self/pagemap", O_RDONLY);
+	self->kpageflags = open("/proc/kpageflags", O_RDONLY);
+	if (self->kpageflags < 0)
+		SKIP(return, NO_KPAGEFLAGS);
+	ASSERT_GE(self->pagemap, 0);
+	/* No tear-down follows a skip. */
+	why = memcg_setup(&self->cg);
+	if (why)
+		SKIP(return, "%s", why);
+	if (variant->isolated && !isolate(self->cg.dir)) {
+		memcg_teardown(&self->cg);
+		SKIP(return, NO_ISOLATION);
+	}
+	ASSERT_TRUE(memcg_add_other(&self->cg));
+}
+
+FIXTURE_TEARDOWN(lru_churn_isolated)
+{
+	EXPECT_TRUE(memcg_teardown(&self->cg));
+}
+
+static size_t nr_on_lru(int pagemap, int kpageflags, char *addr, size_t pages)
+{
+	size_t i, nr = 0;
+
+	for (i = 0; i < pages; i++)
+		nr += has_flag(pagemap, kpageflags, addr + i * psize(), KPF_LRU);
+	return nr;
+}
+
+/* Others may drain now and then: what waits need not wait each time. */
+TEST_F(lru_churn_isolated, populated)
+{
+	static const enum way ways[] = { POPULATE, MADVISE, WILLNEED };
+	size_t i, nr;
+	int try;
+
+	ASSERT_TRUE(cgroup_enter(self->cg.dir));
+	ASSERT_TRUE(run_on(1));
+	for (i = 0; i < ARRAY_SIZE(ways); i++) {
+		for (nr = 0, try = 0; try < TRIES; try++) {
+			char *p;
+
+			ASSERT_TRUE(drain());
+			p = get_area(ways[i], 1);
+			ASSERT_NE(p, NULL);
+			nr += nr_on_lru(self->pagemap, self->kpageflags, p, 1);
+			unmap(p, 1);
+		}
+		TH_LOG("way %d: %zu of %d on the LRU", ways[i], nr, TRIES);
+		EXPECT_TRUE(variant->isolated ? nr == TRIES : nr < TRIES);
+	}
+}
+
+/* On CPU 0, when told so. */
+static void be_killed(const char *dir, enum stage *stage)
+{
+	const size_t pages = 4 * RESERVE;
+
+	cgroup_put(dir, "memory.swap.max", 0);
+	if (!cgroup_put(dir, "memory.max", pages / 2 * psize()) ||
+	    !cgroup_enter(dir) || !run_on(0))
+		_exit(2);
+	advance(stage, BEGUN, WARM);
+	advance(stage, GO_ON, END);
+	_exit(!get_area(TOUCH, pages));
+}
+
+TEST_F(lru_churn_isolated, others_out_of_memory)
+{
+	enum stage *stage = mmap(NULL, psize(), PROT_READ | PROT_WRITE,
+				 MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	size_t nr, least = LIVE;
+	int try, status;
+	pid_t pid;
+	char *p;
+
+	ASSERT_NE(stage, MAP_FAILED);
+	ASSERT_TRUE(cgroup_enter(self->cg.dir));
+	ASSERT_TRUE(run_on(1));
+	for (try = 0; try < TRIES; try++) {
+		*stage = BEGUN;
+		pid = fork();
+		ASSERT_GE(pid, 0);
+		if (!pid)
+			be_killed(self->cg.other, stage);
+		ASSERT_TRUE(await_stage(pid, stage, WARM));
+		ASSERT_TRUE(drain());
+		p = get_area(TOUCH, LIVE);
+		ASSERT_NE(p, NULL);
+		__atomic_store_n(stage, GO_ON, __ATOMIC_RELEASE);
+		ASSERT_EQ(waitpid(pid, &status, 0), pid);
+		ASSERT_TRUE(WIFSIGNALED(status));
+		nr = nr_on_lru(self->pagemap, self->kpageflags, p, LIVE);
+		unmap(p, LIVE);
+		TH_LOG("%zu of %lu were drained", nr, LIVE);
+		EXPECT_TRUE(variant->isolated || nr == LIVE);
+		if (nr < least)
+			least = nr;
+	}
+	EXPECT_TRUE(!variant->isolated || !least);
 }
 
 /*
