@@ -11,8 +11,8 @@
  * KSM are put back afterwards, but what others have merged is unmerged.
  */
 #define _GNU_SOURCE
+#include <asm-generic/mman.h> /* The tools version, before what architectures have. */
 #include "kselftest_harness.h"
-#include <asm-generic/mman.h> /* Force the import of the tools version. */
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -53,6 +53,7 @@
 #define NO_SWAP		"no swap space: swapon a disk, or a file on one"
 #define NOT_CACHED	"no swap cache on this swap space: swapon a disk, not zram"
 #define NO_EVENTS	"no rmap events in " TRACEFS ": mount it, or use a kernel that has them"
+#define NO_ROOM		"pages are too large for 32 bits: use a kernel with smaller pages"
 
 #define TEST_SECONDS		300
 #define WAIT_SECONDS		60
@@ -60,7 +61,7 @@
 #define MAX_SCANS		6	/* Two suffice to merge. */
 
 #define NR_SLOTS		6
-#define SLOT_PAGES		65536UL
+#define SLOT_PAGES		(sizeof(void *) < 8 ? 4096UL : 65536UL)
 #define MAX_PLACES		64
 #define MAX_AGENTS		4
 #define MANY_VMAS		4000	/* Debug kernels look at all for each split. */
@@ -301,23 +302,46 @@ static bool intact(char *addr, int tag)
 	return true;
 }
 
+/* Without THPs pages are small anyway. */
+static bool have_small_pages(char *addr, size_t len)
+{
+	return !madvise(addr, len, MADV_NOHUGEPAGE) || errno == EINVAL;
+}
+
+#define FLUSH_PAGES	1024UL			/* That are written to. */
+#define FLUSH_RANGE	((1UL << 21) + 1)	/* And one so far behind, if there is room. */
+
+static char *map_for_flush(size_t *len)
+{
+	const size_t pages[] = { sizeof(void *) < 8 ? FLUSH_PAGES : FLUSH_RANGE, FLUSH_PAGES };
+	char *buf = MAP_FAILED;
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(pages) && buf == MAP_FAILED; i++) {
+		*len = pages[i] * psize();
+		buf = mmap(NULL, *len, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	}
+	return buf != MAP_FAILED && have_small_pages(buf, *len) ? buf : NULL;
+}
+
 /*
  * page_idle clears the accessed bit but leaves the TLB alone, and an access
  * through the TLB does not set the bit again. To write-protect so much at once
- * flushes all of it.
+ * flushes all of it. What counts is the range from the first page to the last: arm64
+ * flushes a page table's worth page by page, and 2^21 pages by FEAT_TLBIRANGE.
  */
 static bool flush_tlb(void)
 {
+	static size_t len;
 	static char *buf;
-	size_t len = 1024 * psize();
 
-	if (!buf) {
-		buf = mmap(NULL, len, PROT_READ | PROT_WRITE,
-			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-		if (buf == MAP_FAILED || madvise(buf, len, MADV_NOHUGEPAGE))
-			return false;
-	}
-	memset(buf, 1, len);
+	if (!buf)
+		buf = map_for_flush(&len);
+	if (!buf)
+		return false;
+	memset(buf, 1, FLUSH_PAGES * psize());
+	buf[len - 1] = 1;
 	return !mprotect(buf, len, PROT_READ) &&
 	       !mprotect(buf, len, PROT_READ | PROT_WRITE);
 }
@@ -437,7 +461,7 @@ static char *map_at(struct env *e, char *addr, size_t nr, int fd, off_t offset)
 	size_t len = nr * e->page;
 	char *map = mmap(addr, len, PROT_READ | PROT_WRITE, flags, fd, offset);
 
-	if (map == MAP_FAILED || madvise(map, len, MADV_NOHUGEPAGE) ||
+	if (map == MAP_FAILED || !have_small_pages(map, len) ||
 	    madvise(map, len, MADV_MERGEABLE))
 		return NULL;
 	return map;
@@ -805,6 +829,8 @@ static const char *setup(struct __test_metadata *_metadata, struct env *e)
 	const char *why;
 
 	e->page = psize();
+	if (SIZE_MAX / 8 / NR_SLOTS / e->page < SLOT_PAGES)
+		return NO_ROOM;
 	e->scratch = mmap(NULL, e->page, PROT_READ | PROT_WRITE,
 			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	ASSERT_NE(e->scratch, MAP_FAILED);

@@ -10,8 +10,8 @@
  * size of a page table. Whole page tables would be moved otherwise.
  */
 #define _GNU_SOURCE
+#include <asm-generic/mman.h> /* The tools version, before what architectures have. */
 #include "kselftest_harness.h"
-#include <asm-generic/mman.h> /* Force the import of the tools version. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/perf_event.h>
@@ -42,6 +42,8 @@
 #define MAX_PAGES	2048
 
 #define TRACEFS		"/sys/kernel/tracing/"
+
+#define NO_ROOM		"a page table maps too much for 32 bits: use a kernel with smaller pages"
 
 /* What moves: all that pagemap tells of a page except for soft-dirty. */
 #define PM_MOVES	(~PM_SOFT_DIRTY)
@@ -112,7 +114,7 @@ struct env {
  * Pages in a contpte block on arm64, for any page size. There are no such
  * blocks elsewhere, but no reason either to not cut large folios the same way.
  */
-static size_t block_pages(void)
+static size_t contpte_pages(void)
 {
 	switch (psize()) {
 	case 16384:
@@ -129,10 +131,37 @@ static char *align_up(char *addr, size_t size)
 	return (char *)(((uintptr_t)addr + size - 1) & ~(size - 1));
 }
 
-/* The range of a page table, what a THP covers. */
+/*
+ * The range of a page table, what a THP covers: with pages of 64K, tables of ppc64
+ * have 32 entries, or 256. Without THPs, what a page full of entries covers; the
+ * range may be a part of it.
+ */
 static size_t table_size(void)
 {
-	return psize() * (psize() / sizeof(uint64_t));
+	static size_t size;
+
+	if (!size)
+		size = read_pmd_pagesize();
+	if (!size)
+		size = psize() * (psize() / sizeof(void *));
+	return size;
+}
+
+/* Can some page tables' worth be mapped? A range of 0 has more than 32 bits. */
+static bool has_room(void)
+{
+	return table_size() - 1 < SIZE_MAX / 64;
+}
+
+/*
+ * Several to a page table: a move by one of them is not to a congruent address.
+ * Without THPs there are no blocks, and nobody tells how small a table is.
+ */
+static size_t block_pages(void)
+{
+	const size_t most = thp_available() ? table_size() / psize() / 4 : 16;
+
+	return contpte_pages() < most ? contpte_pages() : most;
 }
 
 /*
@@ -436,6 +465,8 @@ static bool env_setup(struct __test_metadata *_metadata, struct env *e,
 	e->memfd = -1;
 	if (geteuid())
 		SKIP(return false, "needs page frame numbers from pagemap: run as root");
+	if (!has_room())
+		SKIP(return false, NO_ROOM);
 	if (folio_size(folios) > MAX_FOLIO_SIZE || e->nr > MAX_PAGES)
 		SKIP(return false,
 		     "folios of %zu MB take too long: use a kernel with smaller pages",
@@ -1326,6 +1357,8 @@ TEST(pfnmap)
 	struct env e;
 	int fd;
 
+	if (!has_room())
+		SKIP(return, NO_ROOM);
 	fd = syscall(__NR_perf_event_open, &attr, 0, -1, -1, 0);
 	if (fd < 0)
 		SKIP(return, "no perf event to map (%s): needs CONFIG_PERF_EVENTS and root",

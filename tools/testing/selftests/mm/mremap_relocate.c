@@ -12,8 +12,8 @@
  * The settings in sysfs are put back by the parent of the tests.
  */
 #define _GNU_SOURCE
+#include <asm-generic/mman.h> /* The tools version, before what architectures have. */
 #include "kselftest_harness.h"
-#include <asm-generic/mman.h> /* Force the import of the tools version. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/mempolicy.h>
@@ -35,6 +35,7 @@
 #include <sys/swap.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -69,6 +70,9 @@
 #define NO_SWAP		"no swap space: swapon a disk, or a file on one"
 #define ONE_NODE	"only one NUMA node has memory: boot with numa=fake=2 (CONFIG_NUMA_EMU)"
 #define NO_OFFLINE	"no MADV_SOFT_OFFLINE: build the kernel with CONFIG_MEMORY_FAILURE"
+#define NO_ROOM		"a page table maps too much for 32 bits: use a kernel with smaller pages"
+#define NO_UPPER	"no room for two upper tables: use a kernel with longer addresses"
+#define FRAGMENTS	"page tables are cut from larger pages: use a kernel with pages of 4K"
 
 #define NO_ORDER	"no THPs of order %d: build with CONFIG_TRANSPARENT_HUGEPAGE, pages of 4K"
 #define NO_GUP_TEST	"no " GUP_TEST ": build with CONFIG_GUP_TEST, mount debugfs"
@@ -84,6 +88,7 @@
 #define MAX_FOLIO_SIZE		(4UL << 20)
 #define NR_SLOTS		6
 #define MAX_PAGES		4096
+#define MAX_PAGE_SIZE		(256 << 10)
 #define MAX_CHILDREN		4
 
 #define MOVE	(MREMAP_MAYMOVE | MREMAP_FIXED)
@@ -131,7 +136,7 @@ struct child {
  */
 struct env {
 	size_t page;
-	size_t table;		/* What a page table maps. */
+	size_t table;		/* What a page table maps, see table_size(). */
 	size_t slot;
 	char *area;
 	char *scratch;
@@ -584,6 +589,15 @@ static bool two_nodes(struct env *e)
 	return e->nodes[0] != e->nodes[1];
 }
 
+/*
+ * What a page table maps. Without THPs nobody tells, but it is not more than a page
+ * full of entries maps, and that is a multiple of it.
+ */
+static size_t table_size(void)
+{
+	return read_pmd_pagesize() ?: psize() * (psize() / sizeof(void *));
+}
+
 static const char *setup(struct __test_metadata *_metadata, struct env *e,
 			 enum mode mode)
 {
@@ -592,7 +606,10 @@ static const char *setup(struct __test_metadata *_metadata, struct env *e,
 	if (geteuid())
 		return "not root, who alone sees page frame numbers: run as root";
 	e->page = psize();
-	e->table = e->page * (e->page / sizeof(uint64_t));
+	e->table = table_size();
+	/* A size of 0 has more than 32 bits. */
+	if (e->table - 1 >= SIZE_MAX / 32 / NR_SLOTS)
+		return NO_ROOM;
 	e->slot = 4 * e->table;
 	len = NR_SLOTS * e->slot + e->table;
 	e->area = mmap(NULL, len, PROT_NONE,
@@ -2323,11 +2340,21 @@ FIXTURE(no_memory)
 	char *b;
 };
 
+/* On powerpc, few of the page tables that are smaller than a page need a new page. */
+static bool tables_are_fragments(void)
+{
+	struct utsname system;
+
+	return psize() > 4096 && !uname(&system) && !strncmp(system.machine, "ppc", 3);
+}
+
 FIXTURE_SETUP(no_memory)
 {
 	struct env *e = &self->e;
 	const char *why = setup(_metadata, e, ALWAYS);
 
+	if (!why && tables_are_fragments())
+		why = FRAGMENTS;
 	if (!why && !fail_nth_prepare())
 		why = NO_FAIL_NTH;
 	if (why)
@@ -2513,7 +2540,7 @@ static bool disturb_page_idle(const struct race *r)
 /* A page is there, or it is not; what is read of it is never anything else. */
 static bool disturb_readv(const struct race *r)
 {
-	static char buf[65536];
+	static char buf[MAX_PAGE_SIZE];
 	size_t len = psize(), i;
 
 	for (i = 0; i < 2 * r->nr; i++) {
@@ -2819,7 +2846,7 @@ static void race_round(struct __test_metadata *_metadata, struct env *e,
 
 static bool zeroed(const char *addr)
 {
-	static const char zeroes[65536];
+	static const char zeroes[MAX_PAGE_SIZE];
 
 	return !memcmp(addr, zeroes, psize());
 }
@@ -2930,13 +2957,17 @@ FIXTURE_VARIANT_ADD(neighbour_faults, no_tables)
 	.absent = true,
 };
 
-/* Reserves what two tables of page tables map, and returns where the second begins. */
-static char *map_upper(struct __test_metadata *_metadata, size_t upper)
+/*
+ * Reserves what two tables of page tables map, and returns where the second begins,
+ * or NULL. Two may be all that there is: pages of 64K do with addresses of 42 bits.
+ */
+static char *map_upper(size_t upper)
 {
 	char *addr = mmap(NULL, 3 * upper, PROT_NONE,
 			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
-	ASSERT_NE(addr, MAP_FAILED);
+	if (addr == MAP_FAILED)
+		return NULL;
 	return addr + upper + (-(uintptr_t)addr & (upper - 1));
 }
 
@@ -2958,7 +2989,10 @@ FIXTURE_SETUP(neighbour_faults)
 		len = self->tables * e->table;
 		/* s390 has four times as many entries in an upper table. */
 		upper = 4 * e->table * (e->page / sizeof(uint64_t));
-		self->to = map_upper(_metadata, upper) - len;
+		self->to = map_upper(upper);
+		if (!self->to)
+			SKIP(return, NO_UPPER);
+		self->to -= len;
 		self->to_len = len + upper;
 	}
 }
@@ -2967,9 +3001,9 @@ FIXTURE_TEARDOWN(neighbour_faults)
 {
 }
 
-static long ns_between(const struct timespec *a, const struct timespec *b)
+static long long ns_between(const struct timespec *a, const struct timespec *b)
 {
-	return (b->tv_sec - a->tv_sec) * 1000000000L + b->tv_nsec - a->tv_nsec;
+	return (b->tv_sec - a->tv_sec) * 1000000000LL + b->tv_nsec - a->tv_nsec;
 }
 
 static void wait_until(struct timespec at)
@@ -2977,11 +3011,11 @@ static void wait_until(struct timespec at)
 	clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL);
 }
 
-static struct timespec later(struct timespec at, long ns)
+static struct timespec later(struct timespec at, long long ns)
 {
-	at.tv_nsec += ns;
-	at.tv_sec += at.tv_nsec / 1000000000L;
-	at.tv_nsec %= 1000000000L;
+	ns += at.tv_nsec;
+	at.tv_sec += ns / 1000000000;
+	at.tv_nsec = ns % 1000000000;
 	return at;
 }
 
@@ -3014,7 +3048,8 @@ static void map_with_neighbour(struct __test_metadata *_metadata, struct env *e,
  * it has read while the move was under way.
  */
 static bool move_and_read(struct __test_metadata *_metadata, struct env *e,
-			  struct reader *r, char *from, size_t nr, char *to, long *ns)
+			  struct reader *r, char *from, size_t nr, char *to,
+			  long long *ns)
 {
 	struct timespec now, begin, end;
 
@@ -3049,7 +3084,8 @@ RELOCATE_TEST(neighbour_faults, moves)
 	const bool had_warned = kernel_has_warned();
 	struct timespec until = race_end(RACE_SECONDS);
 	unsigned int rounds = 0, read = 0;
-	long ns = 1000000, relocated = read_stat("relocated");
+	long relocated = read_stat("relocated");
+	long long ns = 1000000;
 
 	do {
 		map_with_neighbour(_metadata, e, self->from, self->tables, end);
@@ -3064,7 +3100,7 @@ RELOCATE_TEST(neighbour_faults, moves)
 		clear(_metadata, e, self->to, self->to_len);
 		rounds++;
 	} while (!past(&until) || rounds < MIN_ROUNDS);
-	TH_LOG("%u moves of %ld us, %u with a fault meanwhile", rounds, ns / 1000,
+	TH_LOG("%u moves of %lld us, %u with a fault meanwhile", rounds, ns / 1000,
 	       read);
 	ASSERT_EQ(read_stat("relocated"), relocated + rounds);
 	ASSERT_EQ(kernel_has_warned(), had_warned);

@@ -8,8 +8,8 @@
  * Needs root, and a kernel with fault injection.
  */
 #define _GNU_SOURCE
+#include <asm-generic/mman.h> /* The tools version, before what architectures have. */
 #include "kselftest_harness.h"
-#include <asm-generic/mman.h> /* Force the import of the tools version. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
@@ -37,7 +37,7 @@
 #define MAX_TRIES	2000	/* To make pages what they are to be, 10 ms each. */
 #define NR_PAGES	16	/* Fewer than a batch of the LRU, */
 #define NR_MORE		48	/* and more. */
-#define TABLE		(psize() / sizeof(uint64_t) * psize())
+#define MAX_TABLE	(64UL << 20)	/* What one maps is filled for each allocation. */
 #define RW		(PROT_READ | PROT_WRITE)
 #define ANON		(MAP_PRIVATE | MAP_ANONYMOUS)
 #define MOVE		(MREMAP_MAYMOVE | MREMAP_FIXED)
@@ -46,6 +46,8 @@
 #define NO_KSM		"no KSM: build the kernel with CONFIG_KSM"
 #define NO_FLAG		"no MREMAP_RELOCATE_ANON: use a kernel that has it"
 #define NO_ROOT		"not root: run as root"
+#define NO_ROOM		"a page table maps too much for 32 bits: use a kernel with smaller pages"
+#define LARGE_TABLE	"a page table maps too much to be filled: use a kernel with smaller pages"
 #define NO_FILE		"no folio of a file leaves the page cache: change to a disk's file system"
 
 /* Memory with contents, and where it may go to. */
@@ -54,6 +56,21 @@ struct env {
 	size_t nr;
 	int fd;		/* Of the file behind it. */
 };
+
+/*
+ * What a page table maps. Without THPs nobody tells, but it is not more than a page
+ * full of entries maps, and that is a multiple of it.
+ */
+static size_t table_size(void)
+{
+	static size_t size;
+
+	if (!size)
+		size = read_pmd_pagesize();
+	if (!size)
+		size = psize() * (psize() / sizeof(void *));
+	return size;
+}
 
 static size_t bytes(const struct env *e)
 {
@@ -126,12 +143,12 @@ static bool is_hole(char *at, size_t len)
 /* An address of page tables that nobody has used. */
 static bool reserve(struct env *e)
 {
-	char *area = mmap(NULL, 10 * TABLE, PROT_NONE, ANON, -1, 0);
+	char *area = mmap(NULL, 10 * table_size(), PROT_NONE, ANON, -1, 0);
 
-	if (area == MAP_FAILED || munmap(area, 10 * TABLE))
+	if (area == MAP_FAILED || munmap(area, 10 * table_size()))
 		return false;
-	e->at = area + TABLE - (uintptr_t)area % TABLE + psize();
-	e->to = e->at + 4 * TABLE;
+	e->at = area + table_size() - (uintptr_t)area % table_size() + psize();
+	e->to = e->at + 4 * table_size();
 	return true;
 }
 
@@ -157,7 +174,7 @@ static bool map_full(struct env *e)
 /* It is all of one page table, which a move can take along. */
 static bool map_table(struct env *e)
 {
-	e->nr = TABLE / psize();
+	e->nr = table_size() / psize();
 	if (!reserve(e))
 		return false;
 	e->at -= psize();
@@ -172,7 +189,7 @@ static bool map_table(struct env *e)
 /* Each entry moves by itself, and the last of them to another page table. */
 static bool map_across_tables(struct env *e)
 {
-	e->nr = TABLE / psize();
+	e->nr = table_size() / psize();
 	if (!map_full(e))
 		return false;
 	e->to += psize();
@@ -292,8 +309,8 @@ static bool map_cold_file(struct env *e)
 
 static void unmap(struct env *e)
 {
-	munmap(e->at, bytes(e) + TABLE);
-	munmap(e->to - psize(), bytes(e) + TABLE);
+	munmap(e->at, bytes(e) + table_size());
+	munmap(e->to - psize(), bytes(e) + table_size());
 	if (e->fd >= 0)
 		close(e->fd);
 	e->fd = -1;
@@ -734,9 +751,21 @@ static long status_of(const char *name)
 	return value;
 }
 
+/* Why memory cannot be prepared so, or NULL. */
+static const char *too_large(bool (*prepare)(struct env *e))
+{
+	/* A size of 0 has more than 32 bits. */
+	if (table_size() - 1 >= SIZE_MAX / 128)
+		return NO_ROOM;
+	if (prepare != map_table && prepare != map_across_tables &&
+	    prepare != map_table_and_neighbour)
+		return NULL;
+	return table_size() > MAX_TABLE ? LARGE_TABLE : NULL;
+}
+
 FIXTURE_SETUP(no_memory)
 {
-	const char *why = geteuid() ? NO_ROOT : NULL;
+	const char *why = geteuid() ? NO_ROOT : too_large(variant->prepare);
 
 	self->e = (struct env){ .nr = variant->nr ?: NR_PAGES, .fd = -1 };
 	if (!why && !fail_nth_prepare())
