@@ -98,6 +98,7 @@
 
 #define SWAP_SIZE	(16 * MB)	/* Or more, if pages are large. */
 #define FILE_SIZE	(1 * MB)
+#define MAX_HUGE	(32 * MB)
 #define SLOW_MS		2
 #define HELD_MS		3600000	/* Until the test lets it go. */
 
@@ -1777,6 +1778,9 @@ TEST_F(exposure, asking_kills_nobody)
 
 	if (sizeof(void *) < 8)
 		SKIP(return, NOT_64_BIT);
+	/* So many tables would be more than the kernel lets anybody commit. */
+	if (table_size() > MAX_HUGE)
+		SKIP(return, LARGE_THP);
 	if (!moves_tables())
 		SKIP(return, "page tables are not moved as a whole here: use another machine");
 	if (!has_flag())
@@ -1799,7 +1803,6 @@ TEST_F(exposure, asking_kills_nobody)
  * does nothing.
  */
 #define NR_HUGE		4
-#define MAX_HUGE	(32 * MB)
 #define NR_MOVES	64
 
 TEST_F(exposure, reserve_is_given_back)
