@@ -26,7 +26,7 @@ help:
 
 ##@ First
 run:		## build the guest with the series, boot it, run all our tests, sum up
-	$(go)/deps run $(filter arm64 riscv64 s390x,$(ARCH))
+	$(go)/deps run $(filter arm64 riscv64 s390x,$(ARCH:-64k=))
 	$(go)/run
 check:		## all: run, arm64, every commit, scripts, style; LONG=1: each topic alone
 	$(go)/deps run check arm64 bench stress

@@ -109,6 +109,13 @@ class Build(unittest.TestCase):
         arch = dataclasses.replace(self.kernel.arch, lacks=("ACPI",))
         kernels.config_is_honoured(dataclasses.replace(self.kernel, arch=arch))
 
+    def test_fragment_of_the_guest_that_it_is_like_comes_first(self):
+        for name in ("arm64", "arm64-64k"):
+            (kernels.CONFIGS / f"{name}.config").write_text("")
+        kernel = kernels.Kernel(self.tree, vm.ARCHES["arm64-64k"])
+        self.assertEqual([f.name for f in kernel.fragments()],
+                         ["guest.config", "arm64.config", "arm64-64k.config"])
+
     def test_packages_of_compilers(self):
         self.assertEqual([vm.ARCHES[a].compiler_package for a in ("x86_64", "arm64", "s390x")],
                          ["gcc", "gcc-aarch64-linux-gnu", "gcc-s390x-linux-gnu"])

@@ -41,7 +41,7 @@ class FakeGuest(unittest.TestCase):
         patches = [mock.patch.dict(os.environ, PATH=f"{self.top}/bin:{os.environ['PATH']}"),
                    mock.patch.object(vm, "GRACE", 0.5),
                    mock.patch.object(vm, "make_initramfs", lambda f, b, s: f / "initramfs.cpio"),
-                   mock.patch.object(vm, "make_disks", lambda f: [])]
+                   mock.patch.object(vm, "make_disks", lambda f, p: [])]
         for patch in patches:
             patch.start()
             self.addCleanup(patch.stop)

@@ -42,6 +42,7 @@ class Toolchain:
     cross: str = ""
     llvm: str = ""          # make's LLVM: the suffix of the LLVM tools
     lacks: tuple = ()       # as vm.Arch has it; the rows say what they are without
+    like: str = ""          # as vm.Arch has it
 
     @property
     def variables(self):

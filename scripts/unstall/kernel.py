@@ -61,8 +61,8 @@ class Kernel:
         return folder if folder.is_dir() else None
 
     def fragments(self):
-        names = ["guest", self.arch.name] + ["debug"] * self.debug + ["kcsan"] * self.watched
-        names += ["many"] * self.many
+        names = ["guest", self.arch.like, self.arch.name]
+        names += ["debug"] * self.debug + ["kcsan"] * self.watched + ["many"] * self.many
         files = [CONFIGS / f"{n}.config" for n in names]
         files += [CONFIGS / "topics" / f"{t}.config" for t in self.topics]
         return [f for f in files if f.exists()]

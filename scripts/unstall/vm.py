@@ -44,6 +44,8 @@ class Arch:
     cpu: str = "max"    # QEMU's best
     lacks: tuple = ()   # options of the fragments that it has not
     gate: bool = True   # each commit is compiled for it, and its machine code is looked at
+    like: str = ""      # the one whose fragment comes before its own
+    page: int = 4096    # size in bytes
 
     @property
     def compiler_package(self):
@@ -68,6 +70,10 @@ ARCHES = {
     "arm64": Arch("arm64", "qemu-system-aarch64", "qemu-system-arm", ("-machine", "virt"),
                   "ttyAMA0", "arch/arm64/boot/Image", "aarch64-linux-gnu-gcc",
                   "aarch64-linux-gnu-", False),
+    "arm64-64k": Arch("arm64-64k", "qemu-system-aarch64", "qemu-system-arm",
+                      ("-machine", "virt"), "ttyAMA0", "arch/arm64/boot/Image",
+                      "aarch64-linux-gnu-gcc", "aarch64-linux-gnu-", False, gate=False,
+                      like="arm64", page=65536),
     "riscv64": Arch("riscv64", "qemu-system-riscv64", "qemu-system-misc", ("-machine", "virt"),
                     "ttyS0", "arch/riscv/boot/Image", "riscv64-linux-gnu-gcc",
                     "riscv64-linux-gnu-", False, cpu="rv64", gate=False,
@@ -219,11 +225,11 @@ def make_initramfs(folder, boot, steps):
     return folder / "initramfs.cpio"
 
 
-def make_disks(folder):
-    """A scratch ext4 and a swap disk, sparse and new for every boot."""
+def make_disks(folder, page):
+    """A scratch ext4 and a swap disk for pages of that size, sparse and new for every boot."""
     made = []
     for name, size, tool in (("scratch", 2 << 30, ("mkfs.ext4", "-q", "-F", "-O", "^has_journal")),
-                             ("swap", 1 << 30, ("mkswap", "-q"))):
+                             ("swap", 1 << 30, ("mkswap", "-q", "-p", str(page)))):
         disk = folder / f"{name}.img"
         with open(disk, "wb") as f:
             f.truncate(size)
@@ -301,7 +307,7 @@ def qemu_command(folder, boot, steps, shell=False):
         cmd += ["-fsdev", "local,id=root,path=/,security_model=none,readonly=on,multidevs=remap",
                 "-device", "virtio-9p-pci,fsdev=root,mount_tag=hostfs"]
     if boot.disks:
-        for name, disk in make_disks(folder):
+        for name, disk in make_disks(folder, boot.arch.page):
             cmd += ["-drive", f"file={disk},if=none,id={name},format=raw,cache=unsafe",
                     "-device", f"virtio-blk,drive={name},serial={name}"]
     if shell:
