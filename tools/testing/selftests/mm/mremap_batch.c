@@ -907,9 +907,12 @@ TEST_F(mremap_batch, soft_dirty)
 	move(_metadata, e, 0, nr, to);
 	for (i = 0; i < e->nr; i++) {
 		bool want = i < nr && e->want[i].entry;
+		uint64_t entry = entry_of(e, addr_of(e, i, 0, nr, to));
 
-		ASSERT_EQ(!!(entry_of(e, addr_of(e, i, 0, nr, to)) & PM_SOFT_DIRTY), want) {
-			TH_LOG("page %zu", i);
+		/* Migration marks what is dirty: show whether its frame is another. */
+		ASSERT_EQ(!!(entry & PM_SOFT_DIRTY), want) {
+			TH_LOG("page %zu: %#llx, was %#llx", i, (unsigned long long)entry,
+			       (unsigned long long)e->want[i].entry);
 		}
 	}
 	check(_metadata, e, 0, nr, to);
