@@ -148,8 +148,9 @@ def is_top(path):
 
 def refuse_unfinished(tree):
     """A tree in the middle of something is not what its user means by it."""
-    for name, what in UNFINISHED.items():
-        if os.path.exists(path_of(tree, name)):
+    places = git(tree, "rev-parse", *[w for name in UNFINISHED for w in ("--git-path", name)])
+    for place, what in zip(places.splitlines(), UNFINISHED.values()):
+        if os.path.exists(os.path.join(tree, place)):
             raise CannotRun(f"{tree} is in the middle of {what}; finish or abort that first.")
 
 

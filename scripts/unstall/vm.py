@@ -14,7 +14,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from . import common
@@ -70,10 +70,6 @@ ARCHES = {
     "arm64": Arch("arm64", "qemu-system-aarch64", "qemu-system-arm", ("-machine", "virt"),
                   "ttyAMA0", "arch/arm64/boot/Image", "aarch64-linux-gnu-gcc",
                   "aarch64-linux-gnu-", False),
-    "arm64-64k": Arch("arm64-64k", "qemu-system-aarch64", "qemu-system-arm",
-                      ("-machine", "virt"), "ttyAMA0", "arch/arm64/boot/Image",
-                      "aarch64-linux-gnu-gcc", "aarch64-linux-gnu-", False, gate=False,
-                      like="arm64", page=65536),
     "riscv64": Arch("riscv64", "qemu-system-riscv64", "qemu-system-misc", ("-machine", "virt"),
                     "ttyS0", "arch/riscv/boot/Image", "riscv64-linux-gnu-gcc",
                     "riscv64-linux-gnu-", False, cpu="rv64", gate=False,
@@ -83,6 +79,8 @@ ARCHES = {
                   "s390x-linux-gnu-gcc", "s390x-linux-gnu-", False, gate=False,
                   lacks=("HWPOISON_INJECT", "MEMORY_FAILURE", "NUMA")),
 }
+ARCHES["arm64-64k"] = replace(ARCHES["arm64"], name="arm64-64k", gate=False, like="arm64",
+                              page=65536)
 
 
 @dataclass

@@ -1362,6 +1362,15 @@ static const char *open_page_flags(int *pagemap, int *kpageflags)
 	return *pagemap < 0 || *kpageflags < 0 ? NO_KPAGEFLAGS : NULL;
 }
 
+static size_t nr_on_lru(int pagemap, int kpageflags, char *addr, size_t pages)
+{
+	size_t i, nr = 0;
+
+	for (i = 0; i < pages; i++)
+		nr += has_flag(pagemap, kpageflags, addr + i * psize(), KPF_LRU);
+	return nr;
+}
+
 /*
  * What MADV_WILLNEED reads from swap
  */
@@ -1418,7 +1427,7 @@ static long drop_swap_cache(const char *dir)
 TEST_F(lru_churn_willneed, on_lru)
 {
 	const long pages = 16;
-	char *addr, *p;
+	char *addr;
 	long left;
 
 	addr = anon(pages, 0);
@@ -1430,8 +1439,7 @@ TEST_F(lru_churn_willneed, on_lru)
 	ASSERT_LE(left, pages * psize() / 2);
 	ASSERT_EQ(madvise(addr, pages * psize(), MADV_WILLNEED), 0);
 	ASSERT_TRUE(intact(addr, pages));
-	for (p = addr; p < addr + pages * psize(); p += psize())
-		ASSERT_TRUE(has_flag(self->pagemap, self->kpageflags, p, KPF_LRU));
+	ASSERT_EQ(nr_on_lru(self->pagemap, self->kpageflags, addr, pages), pages);
 	unmap(addr, pages);
 }
 
@@ -1568,6 +1576,12 @@ enum stage {
 	END,
 };
 
+static enum stage *map_stage(void)
+{
+	return mmap(NULL, psize(), PROT_READ | PROT_WRITE,
+		    MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+}
+
 static void advance(enum stage *stage, enum stage from, enum stage to)
 {
 	while (__atomic_load_n(stage, __ATOMIC_ACQUIRE) != from)
@@ -1621,8 +1635,7 @@ static bool lower_limit(pid_t pid, const char *dir, enum stage *stage)
 /* What is dead in another CPU's batch kills nobody. */
 static void lower_and_see(struct __test_metadata *_metadata, const char *dir, enum way way)
 {
-	enum stage *stage = mmap(NULL, psize(), PROT_READ | PROT_WRITE,
-				 MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	enum stage *stage = map_stage();
 	int try, status;
 	bool lowered;
 	pid_t pid;
@@ -1724,15 +1737,6 @@ FIXTURE_TEARDOWN(lru_churn_isolated)
 	EXPECT_TRUE(memcg_teardown(&self->cg));
 }
 
-static size_t nr_on_lru(int pagemap, int kpageflags, char *addr, size_t pages)
-{
-	size_t i, nr = 0;
-
-	for (i = 0; i < pages; i++)
-		nr += has_flag(pagemap, kpageflags, addr + i * psize(), KPF_LRU);
-	return nr;
-}
-
 /* Others may drain now and then: what waits need not wait each time. */
 TEST_F(lru_churn_isolated, populated)
 {
@@ -1773,10 +1777,10 @@ static void be_killed(const char *dir, enum stage *stage)
 
 TEST_F(lru_churn_isolated, others_out_of_memory)
 {
-	enum stage *stage = mmap(NULL, psize(), PROT_READ | PROT_WRITE,
-				 MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	enum stage *stage = map_stage();
 	size_t nr, least = LIVE;
 	int try, status;
+	bool ready;
 	pid_t pid;
 	char *p;
 
@@ -1789,12 +1793,12 @@ TEST_F(lru_churn_isolated, others_out_of_memory)
 		ASSERT_GE(pid, 0);
 		if (!pid)
 			be_killed(self->cg.other, stage);
-		ASSERT_TRUE(await_stage(pid, stage, WARM));
-		ASSERT_TRUE(drain());
+		ready = await_stage(pid, stage, WARM) && drain();
 		p = get_area(TOUCH, LIVE);
-		ASSERT_NE(p, NULL);
 		__atomic_store_n(stage, GO_ON, __ATOMIC_RELEASE);
 		ASSERT_EQ(waitpid(pid, &status, 0), pid);
+		ASSERT_TRUE(ready);
+		ASSERT_NE(p, NULL);
 		ASSERT_TRUE(WIFSIGNALED(status));
 		nr = nr_on_lru(self->pagemap, self->kpageflags, p, LIVE);
 		unmap(p, LIVE);

@@ -41,6 +41,7 @@
 #include <unistd.h>
 #include "fail_nth.h"
 #include "vm_util.h"
+#include "page_table.h"
 #include "hugepage_settings.h"
 
 #ifndef MREMAP_DONTUNMAP
@@ -70,7 +71,6 @@
 #define NO_SWAP		"no swap space: swapon a disk, or a file on one"
 #define ONE_NODE	"only one NUMA node has memory: boot with numa=fake=2 (CONFIG_NUMA_EMU)"
 #define NO_OFFLINE	"no MADV_SOFT_OFFLINE: build the kernel with CONFIG_MEMORY_FAILURE"
-#define NO_ROOM		"a page table maps too much for 32 bits: use a kernel with smaller pages"
 #define NO_UPPER	"no room for two upper tables: use a kernel with longer addresses"
 #define FRAGMENTS	"page tables are cut from larger pages: use a kernel with pages of 4K"
 
@@ -587,15 +587,6 @@ static bool two_nodes(struct env *e)
 	e->nodes[0] = atoi(text);
 	e->nodes[1] = atoi(last);
 	return e->nodes[0] != e->nodes[1];
-}
-
-/*
- * What a page table maps. Without THPs nobody tells, but it is not more than a page
- * full of entries maps, and that is a multiple of it.
- */
-static size_t table_size(void)
-{
-	return read_pmd_pagesize() ?: psize() * (psize() / sizeof(void *));
 }
 
 static const char *setup(struct __test_metadata *_metadata, struct env *e,

@@ -23,6 +23,7 @@
 #include <unistd.h>
 #include "fail_nth.h"
 #include "vm_util.h"
+#include "page_table.h"
 
 #ifndef MREMAP_DONTUNMAP
 #define MREMAP_DONTUNMAP	4
@@ -46,7 +47,6 @@
 #define NO_KSM		"no KSM: build the kernel with CONFIG_KSM"
 #define NO_FLAG		"no MREMAP_RELOCATE_ANON: use a kernel that has it"
 #define NO_ROOT		"not root: run as root"
-#define NO_ROOM		"a page table maps too much for 32 bits: use a kernel with smaller pages"
 #define LARGE_TABLE	"a page table maps too much to be filled: use a kernel with smaller pages"
 #define NO_FILE		"no folio of a file leaves the page cache: change to a disk's file system"
 
@@ -56,21 +56,6 @@ struct env {
 	size_t nr;
 	int fd;		/* Of the file behind it. */
 };
-
-/*
- * What a page table maps. Without THPs nobody tells, but it is not more than a page
- * full of entries maps, and that is a multiple of it.
- */
-static size_t table_size(void)
-{
-	static size_t size;
-
-	if (!size)
-		size = read_pmd_pagesize();
-	if (!size)
-		size = psize() * (psize() / sizeof(void *));
-	return size;
-}
 
 static size_t bytes(const struct env *e)
 {
