@@ -109,6 +109,7 @@ GUESTS = {
 NO_MORE = Target("ratio", "<=", 1.0)
 _LOCKERS = ("folio_lruvec_lock", "folio_lruvec_lock_irq", "folio_lruvec_lock_irqsave")
 LRU_LOCKS = tuple(f"func:{f}" for f in _LOCKERS)
+LRU_DRAINS = ("func:lru_add_drain",)
 
 
 # ------------------------------------------------------------------------- lru
@@ -156,14 +157,30 @@ def _held(pages, cycles):
                             per=cycles, target=NO_MORE),))
 
 
+def _drains(name, options, target):
+    """Drains in a cycle: apart from the locks, as the profiler costs instructions."""
+    return Workload(f"drains-{name}", "lru", "one", f"populate_churn -d {options}", (
+        Row("drains of the CPU's batches", ("drains-per-cycle",), "/cycle", target=target),))
+
+
+def _mremap(workers, ops, options=""):
+    return (f"stress-ng --mremap {workers} --mremap-bytes 4K --mremap-ops {ops} "
+            f"--no-rand-seed {options}").strip()
+
+
 def _stress_mremap(workers, ops, options="", at_most=0.25, **other):
     name = f"stress-mremap-{workers}" + ("-no-madvise" if options else "")
-    return Workload(name, "lru", "one", f"stress-ng --mremap {workers} --mremap-bytes 4K "
-                    f"--mremap-ops {ops} --no-rand-seed {options}".strip(), (
-                        Row("lruvec lock round trips", LRU_LOCKS, "/bogo op", per=ops,
-                            target=Target("ratio", "<=", at_most)),
-                        Row("instructions", ("ns",), "/bogo op", per=ops)),
+    return Workload(name, "lru", "one", _mremap(workers, ops, options), (
+        Row("lruvec lock round trips", LRU_LOCKS, "/bogo op", per=ops,
+            target=Target("ratio", "<=", at_most)),
+        Row("instructions", ("ns",), "/bogo op", per=ops)),
                     count=LRU_LOCKS, warm=1, rounds=5, **other)
+
+
+def _drains_of_stress_mremap(workers, ops):
+    return Workload(f"drains-stress-mremap-{workers}", "lru", "one", _mremap(workers, ops), (
+        Row("drains of the CPU's batches", LRU_DRAINS, "/bogo op", per=ops, target=NO_MORE),),
+                    count=LRU_DRAINS, warm=1, rounds=5)
 
 
 LRU = (
@@ -202,6 +219,17 @@ LRU = (
     _stress_mremap(64, 2048),
     _stress_mremap(512, 4096, seconds=600),
     _stress_mremap(1, 2000, "--no-madvise", 1 / 30),
+    _drains("populate-1", "-p 1", _at_most(0)),
+    _drains("populate-30", "-p 30", _at_most(0)),
+    _drains("populate-31", "-p 31", NO_MORE),
+    _drains("populate-512", "-p 512 -c 310", NO_MORE),
+    _drains("madvise-1", "-m madvise -p 1", _at_most(0)),
+    _drains("willneed-1", "-m willneed -p 1", _at_most(0)),
+    _drains("touch-1", "-m touch -p 1", NO_MORE),
+    _drains("locked-1", "-m locked -p 1", NO_MORE),
+    _drains("file-1", "-m file -p 1", NO_MORE),
+    _drains_of_stress_mremap(1, 2000),
+    _drains_of_stress_mremap(64, 2048),
     *map(_parallel, (1, 2, 4, 8, 16)),
     _wall("populate-1", "lru", "populate_churn -q -p 1 -c 93000", "ns-per-cycle", "ns/cycle"),
 )

@@ -20,11 +20,15 @@
  *			its own, from that of -C on (1)
  *	-k PAGES	after each cycle, touch that many pages that stay (0)
  *	-C CPU		to run on (0)
+ *	-d		count how often the CPU's folio batches are drained, instead of
+ *			the lruvec lock
+ *	-q		count neither
  *
  * Prints lines "metric NAME VALUE": for all tasks together the cycles, the
  * nanoseconds for one of them and, where the function profiler can be used, the
  * round trips of the lruvec lock (calls of the functions that take it for a
- * folio) for one of them.  Without the profiler, or with -q, that line is missing.
+ * folio) or the drains (calls of lru_add_drain()) for one of them.  Without the
+ * profiler, or with -q, that line is missing.
  * The nanoseconds are the mean of the middle half of all parts of 31 cycles, which
  * are a whole number of batches whatever -p is: what interrupts a few is not
  * counted, and a timer that interrupts each second one counts for a half.
@@ -75,17 +79,25 @@ static const char * const mode_names[NR_MODES] = {
 /* Cycles that are timed together: a folio batch has 31 entries. */
 #define PART 31
 
-#define NR_LOCK_FUNCTIONS 3
-
-static const char * const lock_functions[NR_LOCK_FUNCTIONS] = {
-	"folio_lruvec_lock", "folio_lruvec_lock_irq", "folio_lruvec_lock_irqsave",
+/* What the function profiler counts, and what the sum of it is called. */
+struct counter {
+	const char *metric;
+	const char *functions[4];	/* Up to a NULL. */
 };
+
+static const struct counter locks = {
+	"locks-per-cycle",
+	{ "folio_lruvec_lock", "folio_lruvec_lock_irq", "folio_lruvec_lock_irqsave" },
+};
+
+static const struct counter drains = { "drains-per-cycle", { "lru_add_drain" } };
 
 static struct {
 	enum mode mode;
 	long pages, cycles, warmup, tasks, cpus, keep, cpu;
+	const struct counter *counter;
 	bool quiet;
-} opt = { .pages = 1, .cycles = 3100, .warmup = 93, .tasks = 1, .cpus = 1 };
+} opt = { .pages = 1, .cycles = 3100, .warmup = 93, .tasks = 1, .cpus = 1, .counter = &locks };
 
 static size_t page_size;
 
@@ -132,8 +144,8 @@ static bool start_profile(void)
 		return false;
 	}
 	close(fd);
-	for (size_t i = 0; i < NR_LOCK_FUNCTIONS; i++)
-		if (!put("set_ftrace_filter", lock_functions[i], i ? O_APPEND : O_TRUNC))
+	for (const char * const *f = opt.counter->functions; *f; f++)
+		if (!put("set_ftrace_filter", *f, f == opt.counter->functions ? O_TRUNC : O_APPEND))
 			return false;
 	return put("function_profile_enabled", "1", 0);
 }
@@ -151,8 +163,8 @@ static long read_profile_of_cpu(const char *name)
 	while (fgets(line, sizeof(line), f)) {
 		if (sscanf(line, "%127s %ld", function, &hits) != 2)
 			continue;
-		for (size_t i = 0; i < NR_LOCK_FUNCTIONS; i++)
-			if (!strcmp(function, lock_functions[i]))
+		for (const char * const *p = opt.counter->functions; *p; p++)
+			if (!strcmp(function, *p))
 				sum += hits;
 	}
 	fclose(f);
@@ -398,7 +410,7 @@ static bool parse(int argc, char **argv)
 {
 	int c;
 
-	while ((c = getopt(argc, argv, "m:p:c:w:t:P:k:C:q")) != -1) {
+	while ((c = getopt(argc, argv, "m:p:c:w:t:P:k:C:dq")) != -1) {
 		if (c == 'm')
 			opt.mode = mode_of(optarg);
 		else if (c == 'p')
@@ -415,6 +427,8 @@ static bool parse(int argc, char **argv)
 			opt.keep = atol(optarg);
 		else if (c == 'C')
 			opt.cpu = atol(optarg);
+		else if (c == 'd')
+			opt.counter = &drains;
 		else if (c == 'q')
 			opt.quiet = true;
 		else
@@ -427,7 +441,7 @@ static bool parse(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-	long locks, done;
+	long counted, done;
 	bool profiled;
 	double middle;
 	uint64_t ns;
@@ -452,7 +466,7 @@ int main(int argc, char **argv)
 	release_tasks();
 	await_tasks();
 	ns = now() - ns;
-	locks = profiled ? stop_profile() : 0;
+	counted = profiled ? stop_profile() : 0;
 	release_tasks();
 	reap_tasks();
 
@@ -461,6 +475,6 @@ int main(int argc, char **argv)
 	printf("metric cycles %ld\n", done);
 	printf("metric ns-per-cycle %.1f\n", middle ? middle : (double)ns / done);
 	if (profiled)
-		printf("metric locks-per-cycle %.4f\n", (double)locks / done);
+		printf("metric %s %.4f\n", opt.counter->metric, (double)counted / done);
 	return EXIT_SUCCESS;
 }
