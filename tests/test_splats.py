@@ -229,6 +229,14 @@ class BlockTest(unittest.TestCase):
                    "WARNING: mm/a.c:1 at a+0x1/0x2, CPU#0: b/1")
         self.assertEqual(kinds(text), ["WARNING"])
 
+    def test_the_unwinder_in_the_function_profiler(self):
+        stumbles = "WARNING: stack going in the wrong direction? at {}+0x46/0x50"
+        self.assertEqual(kinds(log(stumbles.format("return_to_handler"))), [])
+        self.assertEqual(kinds(log(stumbles.format("move_ptes"))), ["WARNING"])
+        text = log(stumbles.format("return_to_handler"),
+                   "WARNING: mm/a.c:1 at a+0x1/0x2, CPU#0: b/1", "Call Trace:", " a+0x1/0x2")
+        self.assertEqual([s.line.split()[1] for s in splats.scan(text)], ["mm/a.c:1"])
+
     def test_each_stack_that_is_dumped_on_purpose(self):
         for message in ("cow invoked oom-killer: gfp_mask=0xcc0",
                         "FAULT_INJECTION: forcing a failure.",

@@ -155,6 +155,9 @@ ALLOWED = [Allowed(re.compile(regex, re.MULTILINE), kinds, reason) for regex, ki
      "KUnit's test of its platform devices adds one device twice"),
     (r"^(task:\S+ +state:|NMI backtrace for cpu)", ("stack dump",),
      "a listing of tasks or CPUs: asked for by sysrq, or part of a report that counts itself"),
+    (r"^WARNING: stack going in the wrong direction\? at return_to_handler\+", ("WARNING",),
+     "with the function profiler, mainline's unwinder stumbles where return_to_handler() calls "
+     "into itself; KASAN unwinds in interrupts, too"),
 )]
 
 
