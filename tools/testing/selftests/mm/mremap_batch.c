@@ -607,6 +607,16 @@ static void move_range(struct __test_metadata *_metadata, struct env *e,
 	ASSERT_EQ(sys_mremap(from, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, to), to);
 }
 
+/* So that the TLB has something to forget. */
+static void read_present(struct env *e, char *from, size_t nr)
+{
+	char *p;
+
+	for (p = from; p < from + nr * e->page; p += e->page)
+		if (entry_of(e, p) & PM_PRESENT)
+			can_read(e, p);
+}
+
 /* All pages of a range are gone: there is neither a PTE nor a TLB entry. */
 static void check_gone(struct __test_metadata *_metadata, struct env *e,
 		       char *from, size_t nr)
@@ -627,6 +637,7 @@ static void move(struct __test_metadata *_metadata, struct env *e,
 {
 	char *from = e->src + first * e->page;
 
+	read_present(e, from, nr);
 	move_range(_metadata, e, from, nr, to);
 	check_gone(_metadata, e, from, nr);
 }

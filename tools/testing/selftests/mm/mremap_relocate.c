@@ -22,6 +22,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -75,6 +76,7 @@
 #define FRAGMENTS	"page tables are cut from larger pages: use a kernel with pages of 4K"
 
 #define NO_ORDER	"no THPs of order %d: build with CONFIG_TRANSPARENT_HUGEPAGE, pages of 4K"
+#define NO_THPS		"no THPs: build the kernel with CONFIG_TRANSPARENT_HUGEPAGE and pages of 4K"
 #define NO_GUP_TEST	"no " GUP_TEST ": build with CONFIG_GUP_TEST, mount debugfs"
 
 #define TAINT_WARN		BIT_ULL(9)
@@ -83,6 +85,7 @@
 #define RACE_SECONDS		3
 #define RACE_PATIENCE		60	/* Until one was relocated, if it is busy. */
 #define MIN_ROUNDS		5	/* However slow it is. */
+#define OLD_ROUNDS		16
 #define MAX_ATTEMPTS		100	/* Of 10 ms: it may be under writeback. */
 #define MAX_SWEEPS		20
 #define MAX_FOLIO_SIZE		(4UL << 20)
@@ -2758,7 +2761,7 @@ FIXTURE_SETUP(race)
 		     "no %s: build a kernel that has it, or mount it",
 		     variant->file);
 	if (!why && variant->huge && (!thp_available() || e->table > MAX_FOLIO_SIZE))
-		why = "no THPs: build the kernel with CONFIG_TRANSPARENT_HUGEPAGE and pages of 4K";
+		why = NO_THPS;
 	if (!why && variant->fn == disturb_reclaim && !enter_cgroup())
 		why = "no memory cgroups: mount -t cgroup2 nodev " CGROUPS;
 	if (why)
@@ -3095,6 +3098,177 @@ RELOCATE_TEST(neighbour_faults, moves)
 	       read);
 	ASSERT_EQ(read_stat("relocated"), relocated + rounds);
 	ASSERT_EQ(kernel_has_warned(), had_warned);
+}
+
+/*
+ * Another thread reads the range all the time while it moves, and cannot any more
+ * when mremap() has returned: not even by a translation that its CPU still has.
+ */
+
+struct watcher {
+	pthread_t thread;
+	const volatile char *addr;
+	unsigned long reads;
+	bool faulted;
+	bool stop;
+};
+
+FIXTURE(old_address)
+{
+	struct env e;
+	struct watcher watcher;
+	long relocated;
+	char *from;
+	char *to;
+	size_t nr;
+};
+
+FIXTURE_VARIANT(old_address)
+{
+	bool table;	/* All that a page table maps, */
+	bool huge;	/* by a PMD. */
+	int flags;
+};
+
+FIXTURE_VARIANT_ADD(old_address, pages)
+{
+	.flags = 0,
+};
+
+FIXTURE_VARIANT_ADD(old_address, table)
+{
+	.table = true,
+};
+
+FIXTURE_VARIANT_ADD(old_address, huge)
+{
+	.table = true,
+	.huge = true,
+};
+
+FIXTURE_VARIANT_ADD(old_address, pages_relocated)
+{
+	.flags = MREMAP_RELOCATE_ANON,
+};
+
+FIXTURE_VARIANT_ADD(old_address, table_relocated)
+{
+	.table = true,
+	.flags = MREMAP_RELOCATE_ANON,
+};
+
+FIXTURE_VARIANT_ADD(old_address, huge_relocated)
+{
+	.table = true,
+	.huge = true,
+	.flags = MREMAP_RELOCATE_ANON,
+};
+
+static __thread sigjmp_buf *on_fault;
+
+/* A fault that nobody has expected happens again, and kills. */
+static void leave_by_fault(int sig)
+{
+	if (on_fault)
+		siglongjmp(*on_fault, 1);
+	signal(sig, SIG_DFL);
+}
+
+FIXTURE_SETUP(old_address)
+{
+	struct env *e = &self->e;
+	const char *why = setup(_metadata, e, NEVER);
+
+	if (!why && variant->huge && (!thp_available() || e->table > MAX_FOLIO_SIZE))
+		why = NO_THPS;
+	if (why)
+		SKIP(return, "%s", why);
+	self->relocated = read_stat("relocated");
+	self->from = slot(e, 1);
+	self->to = slot(e, 3);
+	self->nr = variant->table ? e->table / e->page : 4;
+	ASSERT_NE(signal(SIGSEGV, leave_by_fault), SIG_ERR);
+}
+
+FIXTURE_TEARDOWN(old_address)
+{
+	thp_restore_settings();
+}
+
+static void map_old(struct __test_metadata *_metadata, struct env *e, char *addr,
+		    size_t nr, bool huge)
+{
+	if (huge) {
+		map_huge(_metadata, e, addr, nr);
+		set_folio_order(sz2ord(e->table, e->page));
+	} else {
+		map(_metadata, e, addr, nr);
+	}
+	put(_metadata, e, addr, 1);
+}
+
+static void *read_until_fault(void *arg)
+{
+	struct watcher *w = arg;
+	sigjmp_buf here;
+
+	if (sigsetjmp(here, 1)) {
+		__atomic_store_n(&w->faulted, true, __ATOMIC_SEQ_CST);
+	} else {
+		on_fault = &here;
+		while (!__atomic_load_n(&w->stop, __ATOMIC_SEQ_CST)) {
+			(void)*w->addr;
+			__atomic_add_fetch(&w->reads, 1, __ATOMIC_SEQ_CST);
+		}
+	}
+	on_fault = NULL;
+	return NULL;
+}
+
+static void start_to_read(struct __test_metadata *_metadata, struct watcher *w,
+			  const char *addr)
+{
+	*w = (struct watcher){ .addr = addr };
+	ASSERT_EQ(pthread_create(&w->thread, NULL, read_until_fault, w), 0);
+	while (!__atomic_load_n(&w->reads, __ATOMIC_SEQ_CST))
+		sched_yield();
+}
+
+/* One read may have been made already, and not yet been counted. */
+static bool next_read_faults(struct __test_metadata *_metadata, struct watcher *w)
+{
+	unsigned long most = __atomic_load_n(&w->reads, __ATOMIC_SEQ_CST) + 1;
+
+	while (!__atomic_load_n(&w->faulted, __ATOMIC_SEQ_CST) &&
+	       __atomic_load_n(&w->reads, __ATOMIC_SEQ_CST) <= most)
+		sched_yield();
+	__atomic_store_n(&w->stop, true, __ATOMIC_SEQ_CST);
+	ASSERT_EQ(pthread_join(w->thread, NULL), 0);
+	return w->reads <= most;
+}
+
+RELOCATE_TEST(old_address, faults)
+{
+	struct env *e = &self->e;
+	const size_t len = self->nr * e->page;
+	int i;
+
+	for (i = 0; i < OLD_ROUNDS; i++) {
+		map_old(_metadata, e, self->from, self->nr, variant->huge);
+		start_to_read(_metadata, &self->watcher, self->from);
+		ASSERT_EQ(sys_mremap(self->from, len, len, MOVE | variant->flags,
+				     self->to), self->to)
+			TH_LOG("mremap(): %s", strerror(errno));
+		ASSERT_TRUE(next_read_faults(_metadata, &self->watcher))
+			TH_LOG("could still be read in round %d", i);
+		note_move(e, self->from, self->nr, self->to);
+		verify(_metadata, e);
+		e->nr_pages = 0;
+		clear_slot(_metadata, e, self->from);
+		clear_slot(_metadata, e, self->to);
+	}
+	if (variant->flags)
+		RELOCATED(OLD_ROUNDS);
 }
 
 static pid_t harness;
