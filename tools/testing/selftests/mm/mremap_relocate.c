@@ -72,9 +72,13 @@
 #define NO_SWAP		"no swap space: swapon a disk, or a file on one"
 #define ONE_NODE	"only one NUMA node has memory: boot with numa=fake=2 (CONFIG_NUMA_EMU)"
 #define NO_OFFLINE	"no MADV_SOFT_OFFLINE: build the kernel with CONFIG_MEMORY_FAILURE"
+#define NO_GUARDS	"no guard regions: they are in v6.13 and later"
+#define NO_64_BITS	"addresses have 32 bits: build it for 64"
 #define NO_UPPER	"no room for two upper tables: use a kernel with longer addresses"
 #define FRAGMENTS	"page tables are cut from larger pages: use a kernel with pages of 4K"
 
+#define NO_SOFT_DIRTY	"no soft-dirty bits: build the kernel with CONFIG_MEM_SOFT_DIRTY"
+#define NO_LARGE_CACHE	"no large folio in the swap cache: swapon a disk with free space"
 #define NO_ORDER	"no THPs of order %d: build with CONFIG_TRANSPARENT_HUGEPAGE, pages of 4K"
 #define NO_THPS		"no THPs: build the kernel with CONFIG_TRANSPARENT_HUGEPAGE and pages of 4K"
 #define NO_GUP_TEST	"no " GUP_TEST ": build with CONFIG_GUP_TEST, mount debugfs"
@@ -1567,6 +1571,24 @@ RELOCATE_TEST(swap, cached)
 	walk_all(_metadata, e, PAGE_OUT);
 }
 
+RELOCATE_TEST(swap, soft_dirty)
+{
+	struct env *e = &self->e;
+	char *p;
+
+	if (!softdirty_supported())
+		SKIP(return, NO_SOFT_DIRTY);
+	all_out(_metadata, e);
+	clear_softdirty();
+	for (p = self->b; p < self->b + 4 * e->page; p += e->page)
+		ASSERT_FALSE(pagemap_is_softdirty(e->pagemap, p));
+	move_behind(_metadata, self);
+	for (p = self->a + 4 * e->page; p < self->a + 8 * e->page; p += e->page) {
+		ASSERT_TRUE(swapped(e, p));
+		ASSERT_TRUE(pagemap_is_softdirty(e->pagemap, p));
+	}
+}
+
 /* Two processes have the entries, so neither may change their place. */
 RELOCATE_TEST(swap, shared_entries)
 {
@@ -1744,7 +1766,7 @@ RELOCATE_TEST(kinds, guard_regions)
 
 	forget(e, self->b + e->page, 1);
 	if (madvise(self->b + e->page, e->page, MADV_GUARD_INSTALL))
-		SKIP(return, "no guard regions: they are in v6.13 and later");
+		SKIP(return, NO_GUARDS);
 	move_kind(_metadata, self, NULL);
 	ASSERT_TRUE(pagemap_get_entry(e->pagemap, self->to + e->page) & PM_GUARD_REGION);
 	ASSERT_EQ(madvise(self->to + e->page, e->page, MADV_GUARD_REMOVE), 0);
@@ -1844,11 +1866,40 @@ RELOCATE_TEST(kinds, soft_dirty)
 	size_t i;
 
 	if (!softdirty_supported())
-		SKIP(return, "no soft-dirty bits: build the kernel with CONFIG_MEM_SOFT_DIRTY");
+		SKIP(return, NO_SOFT_DIRTY);
 	clear_softdirty();
 	move_kind(_metadata, self, NULL);
 	for (i = 0; i < 4; i++)
 		ASSERT_TRUE(pagemap_is_softdirty(e->pagemap, self->to + i * e->page));
+}
+
+static void ignore(int sig)
+{
+}
+
+/* It moves like what was swapped out, and stays poisoned. */
+RELOCATE_TEST(kinds, poisoned)
+{
+	struct env *e = &self->e;
+	const char *why = lacks_way(e, SOFT_OFFLINE);
+	char *bad = self->b + e->page;
+	unsigned long pfn = own_pfn(e, bad);
+
+	if (why)
+		SKIP(return, "%s", why);
+	/* Who has the page may be told. */
+	ASSERT_NE(signal(SIGBUS, ignore), SIG_ERR);
+	forget(e, bad, 1);
+	drain_lru(e);
+	ASSERT_EQ(madvise(bad, e->page, MADV_HWPOISON), 0);
+	/* pagemap shows such entries as those. */
+	ASSERT_TRUE(swapped(e, bad));
+	move_kind(_metadata, self, NULL);
+	ASSERT_TRUE(swapped(e, self->to + e->page));
+	ASSERT_EQ(madvise(self->to + e->page, e->page, MADV_DONTNEED), 0);
+	unpoison_memory(pfn);
+	put(_metadata, e, self->to + e->page, 1);
+	verify(_metadata, e);
 }
 
 static long bind_to(struct env *e, char *addr, int node)
@@ -2101,6 +2152,37 @@ RELOCATE_TEST(large, in_part)
 	large_is_found(_metadata, e, to);
 }
 
+/*
+ * A part of a folio that was swapped out as a whole, and which is still there. It is
+ * not split for that: what stays has its place, too.
+ */
+RELOCATE_TEST(large, in_part_of_swap_cache)
+{
+	struct env *e = &self->e;
+	const uint64_t both = KPF_SWAPCACHE | KPF_THP;
+	char *to = slot(e, 2) + e->page;
+	unsigned long pfn = own_pfn(e, self->b);
+	long refused = read_stat("refused_large");
+	int i;
+
+	if (!has_swap())
+		SKIP(return, NO_SWAP);
+	for (i = 0; i < MAX_ATTEMPTS && !swapped(e, self->b); i++) {
+		drain_lru(e);
+		madvise(self->b, self->nr * e->page, MADV_PAGEOUT);
+	}
+	if (!swapped(e, self->b + (self->nr - 1) * e->page) ||
+	    (flags_of(e, pfn) & both) != both)
+		SKIP(return, NO_LARGE_CACHE);
+	for (i = 0; i < (int)self->nr; i++)
+		e->pages[i].pfn = 0;
+	neighbour_of_large(_metadata, e, to - e->page);
+	move(_metadata, e, self->b, 1, to);
+	ASSERT_EQ(count_slot(e, 2), 2);
+	ASSERT_GT(read_stat("refused_large"), refused);
+	verify(_metadata, e);
+}
+
 /* The first folio and a page of the second, most of which stays where it is. */
 RELOCATE_TEST(large, ends_in_part)
 {
@@ -2158,6 +2240,26 @@ RELOCATE_TEST(large, then_forked)
 	verify(_metadata, e);
 	end_child(_metadata, c);
 	large_is_found(_metadata, e, to);
+}
+
+/* What a table of page tables maps. s390 has four times as many entries in it. */
+static size_t upper_size(struct env *e)
+{
+	return 4 * e->table * (e->page / sizeof(uint64_t));
+}
+
+/*
+ * Reserves what two tables of page tables map, and returns where the second begins,
+ * or NULL. Two may be all that there is: pages of 64K do with addresses of 42 bits.
+ */
+static char *map_upper(size_t upper)
+{
+	char *addr = mmap(NULL, 3 * upper, PROT_NONE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (addr == MAP_FAILED)
+		return NULL;
+	return addr + upper + (-(uintptr_t)addr & (upper - 1));
 }
 
 /*
@@ -2279,6 +2381,62 @@ RELOCATE_TEST(asked, shared_memory)
 		       MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0), from);
 	put(_metadata, e, from, 4);
 	ask(_metadata, e, from, 4, self->to, 0);
+}
+
+/* The pages that were not written to are at their old place in the file. */
+RELOCATE_TEST(asked, private_file)
+{
+	struct env *e = &self->e;
+	const size_t len = 4 * e->page;
+	int i, fd = memfd_create("mremap_relocate", MFD_CLOEXEC);
+	char *from = slot(e, 2), *file;
+
+	ASSERT_GE(fd, 0);
+	ASSERT_EQ(ftruncate(fd, len), 0);
+	file = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	ASSERT_NE(file, MAP_FAILED);
+	for (i = 0; i < 4; i++)
+		fill(file + i * e->page, -1 - i);
+	ASSERT_EQ(mmap(from, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, fd, 0),
+		  from);
+	put(_metadata, e, from, 1);
+	ask(_metadata, e, from, 4, self->to, 0);
+	for (i = 1; i < 4; i++)
+		ASSERT_TRUE(intact(self->to + i * e->page, -1 - i));
+	ASSERT_EQ(count_slot(e, 0), 2);
+}
+
+/* Holes and zero pages have no place, and are not counted. */
+RELOCATE_TEST(asked, pages_are_counted)
+{
+	struct env *e = &self->e;
+	long pages = read_stat("relocated_pages");
+
+	ask(_metadata, e, self->b, 4, self->to, 0);
+	ASSERT_EQ(read_stat("relocated_pages") - pages, 4);
+	forget(e, self->to, 2);
+	ASSERT_EQ(madvise(self->to, 2 * e->page, MADV_DONTNEED), 0);
+	FORCE_READ(*self->to);
+	ask(_metadata, e, self->to, 4, slot(e, 2), 0);
+	ASSERT_EQ(read_stat("relocated_pages") - pages, 4 + 2);
+}
+
+/* What is below the pages was never mapped, not even a table of page tables is there. */
+RELOCATE_TEST(asked, behind_an_upper_hole)
+{
+	struct env *e = &self->e;
+	const size_t hole = 4 * e->table;
+	char *at;
+
+	if (sizeof(void *) < 8)
+		SKIP(return, NO_64_BITS);
+	at = map_upper(upper_size(e));
+	if (!at)
+		SKIP(return, NO_UPPER);
+	map(_metadata, e, at - hole, hole / e->page + 4);
+	put(_metadata, e, at, 4);
+	ask(_metadata, e, at - hole, hole / e->page + 4, slot(e, 2), 0);
+	RELOCATED(1);
 }
 
 /* Nothing moves, so there is nothing to relocate. */
@@ -2951,28 +3109,14 @@ FIXTURE_VARIANT_ADD(neighbour_faults, no_tables)
 	.absent = true,
 };
 
-/*
- * Reserves what two tables of page tables map, and returns where the second begins,
- * or NULL. Two may be all that there is: pages of 64K do with addresses of 42 bits.
- */
-static char *map_upper(size_t upper)
-{
-	char *addr = mmap(NULL, 3 * upper, PROT_NONE,
-			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	if (addr == MAP_FAILED)
-		return NULL;
-	return addr + upper + (-(uintptr_t)addr & (upper - 1));
-}
-
 FIXTURE_SETUP(neighbour_faults)
 {
 	struct env *e = &self->e;
 	const char *why = setup(_metadata, e, NEVER);
-	size_t len, upper;
+	size_t len;
 
 	if (!why && variant->absent && sizeof(void *) < 8)
-		why = "addresses have 32 bits: build it for 64";
+		why = NO_64_BITS;
 	if (why)
 		SKIP(return, "%s", why);
 	self->tables = 3;
@@ -2981,13 +3125,11 @@ FIXTURE_SETUP(neighbour_faults)
 	self->to_len = e->slot;
 	if (variant->absent) {
 		len = self->tables * e->table;
-		/* s390 has four times as many entries in an upper table. */
-		upper = 4 * e->table * (e->page / sizeof(uint64_t));
-		self->to = map_upper(upper);
+		self->to = map_upper(upper_size(e));
 		if (!self->to)
 			SKIP(return, NO_UPPER);
 		self->to -= len;
-		self->to_len = len + upper;
+		self->to_len = len + upper_size(e);
 	}
 }
 
@@ -3126,7 +3268,9 @@ FIXTURE(old_address)
 FIXTURE_VARIANT(old_address)
 {
 	bool table;	/* All that a page table maps, */
-	bool huge;	/* by a PMD. */
+	bool huge;	/* by a PMD; else four pages. */
+	size_t watched;	/* The page that is read. */
+	bool guard;	/* The last page is no page. */
 	int flags;
 };
 
@@ -3146,8 +3290,32 @@ FIXTURE_VARIANT_ADD(old_address, huge)
 	.huge = true,
 };
 
+FIXTURE_VARIANT_ADD(old_address, last)
+{
+	.watched = 3,
+};
+
+FIXTURE_VARIANT_ADD(old_address, before_guard)
+{
+	.watched = 2,
+	.guard = true,
+};
+
 FIXTURE_VARIANT_ADD(old_address, pages_relocated)
 {
+	.flags = MREMAP_RELOCATE_ANON,
+};
+
+FIXTURE_VARIANT_ADD(old_address, last_relocated)
+{
+	.watched = 3,
+	.flags = MREMAP_RELOCATE_ANON,
+};
+
+FIXTURE_VARIANT_ADD(old_address, before_guard_relocated)
+{
+	.watched = 2,
+	.guard = true,
 	.flags = MREMAP_RELOCATE_ANON,
 };
 
@@ -3204,7 +3372,14 @@ static void map_old(struct __test_metadata *_metadata, struct env *e, char *addr
 	} else {
 		map(_metadata, e, addr, nr);
 	}
-	put(_metadata, e, addr, 1);
+	/* Of what a page table maps one page will do, or a huge one. */
+	put(_metadata, e, addr, nr > 4 ? 1 : nr);
+}
+
+static bool guard(struct env *e, char *addr)
+{
+	forget(e, addr, 1);
+	return !madvise(addr, e->page, MADV_GUARD_INSTALL);
 }
 
 static void *read_until_fault(void *arg)
@@ -3255,7 +3430,10 @@ RELOCATE_TEST(old_address, faults)
 
 	for (i = 0; i < OLD_ROUNDS; i++) {
 		map_old(_metadata, e, self->from, self->nr, variant->huge);
-		start_to_read(_metadata, &self->watcher, self->from);
+		if (variant->guard && !guard(e, self->from + 3 * e->page))
+			SKIP(return, NO_GUARDS);
+		start_to_read(_metadata, &self->watcher,
+			      self->from + variant->watched * e->page);
 		ASSERT_EQ(sys_mremap(self->from, len, len, MOVE | variant->flags,
 				     self->to), self->to)
 			TH_LOG("mremap(): %s", strerror(errno));
