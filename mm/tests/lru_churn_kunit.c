@@ -268,6 +268,24 @@ static void lru_churn_drain_is_full(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, test_on_lru(tb), 1);
 }
 
+static void test_enable_cache(void *unused)
+{
+	lru_cache_enable();
+}
+
+/* Nothing waits while somebody isolates what he has drained. */
+static void lru_churn_cache_disabled(struct kunit *test)
+{
+	struct test_batch *tb = test_alloc_batch(test);
+
+	lru_cache_disable();
+	KUNIT_ASSERT_EQ(test, kunit_add_action_or_reset(test, test_enable_cache, NULL), 0);
+	test_add(test, tb);
+	test_add(test, tb);
+	KUNIT_EXPECT_EQ(test, folio_batch_count(&tb->fbatch), 0);
+	KUNIT_EXPECT_EQ(test, test_on_lru(tb), 2);
+}
+
 #define TEST_GATHERED	(GATHERED_FOLIOS_PER_LOCK + 20)
 
 /* Folios on the LRU, and an array of them as mmu_gather has it. */
@@ -355,6 +373,7 @@ static struct kunit_case lru_churn_test_cases[] = {
 	KUNIT_CASE(lru_churn_flags),
 	KUNIT_CASE(lru_churn_large_folio),
 	KUNIT_CASE(lru_churn_drain_is_full),
+	KUNIT_CASE(lru_churn_cache_disabled),
 	KUNIT_CASE(lru_churn_gathered),
 	KUNIT_CASE(lru_churn_gathered_whole),
 	KUNIT_CASE(lru_churn_gathered_references),

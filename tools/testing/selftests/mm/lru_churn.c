@@ -1670,6 +1670,42 @@ TEST_F(lru_churn_limit, lowered_after_populate)
 	lower_and_see(_metadata, self->cg.dir, POPULATE);
 }
 
+/* Fills a cgroup with what lives and cannot be swapped out. */
+static void stay_alive(const char *dir, size_t pages, enum stage *stage)
+{
+	if (!cgroup_enter(dir) || !run_on(1) || !get_area(TOUCH, pages))
+		_exit(1);
+	advance(stage, BEGUN, WARM);
+	advance(stage, END, END);
+	_exit(0);
+}
+
+/* Draining does not help against what lives: somebody is killed, and the write ends. */
+TEST_F_TIMEOUT(lru_churn_limit, lowered_below_live, 60)
+{
+	const size_t pages = 8 * RESERVE;
+	const char *dir = self->cg.dir;
+	enum stage *stage = map_stage();
+	bool lowered;
+	int status;
+	pid_t pid;
+
+	ASSERT_NE(stage, MAP_FAILED);
+	ASSERT_TRUE(run_on(0));
+	/* There may be no swap. */
+	cgroup_put(dir, "memory.swap.max", 0);
+	pid = fork();
+	ASSERT_GE(pid, 0);
+	if (!pid)
+		stay_alive(dir, pages, stage);
+	lowered = await_stage(pid, stage, WARM) &&
+		  cgroup_put(dir, "memory.max", pages / 2 * psize());
+	__atomic_store_n(stage, END, __ATOMIC_RELEASE);
+	ASSERT_EQ(waitpid(pid, &status, 0), pid);
+	ASSERT_TRUE(lowered);
+	ASSERT_TRUE(WIFSIGNALED(status));
+}
+
 /*
  * A CPU that a cpuset isolates: what was populated does not wait in its batches,
  * and nobody who is out of memory elsewhere has them drained
