@@ -389,6 +389,31 @@ static const char *prepare_counters(struct counts *c)
 	return stop_counting(c) ? NULL : "perf counters cannot be read";
 }
 
+#define OUTCOME_RESUMES	"outcome == 2"	/* FAULT_RESUMES of enum fault_wait_outcome. */
+
+/* Begins to count faults of this thread that went on where they had waited. */
+static int count_resumes(void)
+{
+	long id = read_long(TRACEFS "/events/fault_retry/mm_fault_retry/id");
+	int fd = id < 0 ? -1 : open_counter(PERF_TYPE_TRACEPOINT, id);
+
+	if (fd >= 0 && !ioctl(fd, PERF_EVENT_IOC_SET_FILTER, OUTCOME_RESUMES) &&
+	    !ioctl(fd, PERF_EVENT_IOC_ENABLE, 0))
+		return fd;
+	if (fd >= 0)
+		close(fd);
+	return -1;
+}
+
+static long end_resumes(int fd)
+{
+	uint64_t nr;
+	bool ok = read(fd, &nr, sizeof(nr)) == sizeof(nr);
+
+	close(fd);
+	return ok ? (long)nr : -1;
+}
+
 /*
  * Can faults take the lock of a VMA? /proc/vmstat says so with statistics only,
  * while the function that takes it has a name. True if names are not to be had.
@@ -607,6 +632,16 @@ FIXTURE_VARIANT_ADD(file_fault, many_misses)
 	.direct = true,
 };
 
+/* A fault holds on to the file while it waits, and to nothing afterwards. */
+static void expect_removed(struct __test_metadata *_metadata, struct dev *d)
+{
+	bool removed = remove_device(d);
+
+	if (!removed)
+		TH_LOG("a fault has left the file open");
+	EXPECT_TRUE(removed);
+}
+
 FIXTURE_SETUP(file_fault)
 {
 	const char *why;
@@ -631,7 +666,7 @@ FIXTURE_TEARDOWN(file_fault)
 	close_counters(&self->counts);
 	if (self->map)
 		munmap(self->map, self->dev.size);
-	remove_device(&self->dev);
+	expect_removed(_metadata, &self->dev);
 }
 
 /* How many of the pages did not have their word. */
@@ -679,6 +714,27 @@ TEST_F(file_fault, takes_no_mmap_lock)
 	}
 
 	expect_no_mmap_lock(_metadata, self->counts.nr[MMAP_LOCK]);
+}
+
+/* No fault begins again: what it has waited for may be gone by then. */
+TEST_F(file_fault, resumes)
+{
+	int fd;
+
+	if (!has_vma_lock())
+		SKIP(return, NO_VMA_LOCK);
+	touch_pages(self->map, 0, variant->misses, self->stride, false, OF_DEVICE);
+	fd = count_resumes();
+	ASSERT_GE(fd, 0) {
+		TH_LOG("this kernel has no event of faults that resume");
+	}
+	start_counting(&self->counts);
+	touch_pages(self->map, variant->misses, variant->touches, self->stride,
+		    false, OF_DEVICE);
+	ASSERT_TRUE(stop_counting(&self->counts));
+	report(&self->counts);
+	ASSERT_GT(self->counts.ru_majflt, 0);
+	EXPECT_GE(end_resumes(fd), self->counts.ru_majflt);
 }
 
 /* The counts that userspace sees of a fault do not depend on how it waited. */
@@ -756,7 +812,7 @@ FIXTURE_TEARDOWN(held_file)
 	close_counters(&self->counts);
 	if (self->map)
 		munmap(self->map, SMALL_DEV);
-	remove_device(&self->dev);
+	expect_removed(_metadata, &self->dev);
 }
 
 /* Lets the reads go once the thread that counts is asleep as well. */
@@ -1028,7 +1084,7 @@ FIXTURE_TEARDOWN(vma_change)
 	set_delays(&self->dev, 0, 0);
 	munmap(self->map, SMALL_DEV);
 	munmap(self->elsewhere, SMALL_DEV);
-	remove_device(&self->dev);
+	expect_removed(_metadata, &self->dev);
 	close(self->other);
 }
 
@@ -1159,7 +1215,7 @@ FIXTURE_TEARDOWN(read_error)
 {
 	if (self->map)
 		munmap(self->map, SMALL_DEV);
-	remove_device(&self->dev);
+	expect_removed(_metadata, &self->dev);
 }
 
 static bool ends_by_itself(struct toucher *t)
@@ -1269,6 +1325,25 @@ TEST_F(swap_fault, takes_no_mmap_lock)
 	EXPECT_EQ(bad, 0);
 	ASSERT_EQ(self->counts.ru_majflt, SWAP_PAGES);
 	expect_no_mmap_lock(_metadata, self->counts.nr[MMAP_LOCK]);
+}
+
+/* But where the folio goes on to be written while it is waited for. */
+TEST_F(swap_fault, resumes)
+{
+	long resumed;
+	int fd;
+
+	if (!has_vma_lock())
+		SKIP(return, NO_VMA_LOCK);
+	ASSERT_EQ(set_delays(&self->dev, SLOW, 0), 0);
+	fd = count_resumes();
+	ASSERT_GE(fd, 0) {
+		TH_LOG("this kernel has no event of faults that resume");
+	}
+	touch_pages(self->map, 0, SWAP_PAGES, 1, false, OF_ANON);
+	resumed = end_resumes(fd);
+	TH_LOG("%ld of %d resumed", resumed, SWAP_PAGES);
+	EXPECT_GE(resumed, SWAP_PAGES / 2);
 }
 
 TEST_F(swap_fault, counts_are_kept)

@@ -235,23 +235,26 @@ static inline size_t swapped_to(struct dev *d)
 	return found;
 }
 
-static inline void remove_device(struct dev *d)
+/* False: somebody still has it open, after five seconds. */
+static inline bool remove_device(struct dev *d)
 {
+	bool removed = false;
 	int tries;
 
 	if (!d->minor && !d->major)
-		return;
+		return true;
 	set_delays(d, 0, 0);
 	if (d->swap)
 		swapoff(d->node);
 	if (d->fd >= 0)
 		close(d->fd);
-	for (tries = 0; tries < 100; tries++) {
-		if (!dm_simple(d, DM_DEV_REMOVE, 0))
-			break;
-		usleep(10000);
+	for (tries = 0; tries < 500 && !removed; tries++) {
+		removed = !dm_simple(d, DM_DEV_REMOVE, 0);
+		if (!removed)
+			usleep(10000);
 	}
 	munmap(d->pages, d->size);
+	return removed;
 }
 
 #endif
