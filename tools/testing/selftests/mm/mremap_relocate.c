@@ -80,7 +80,6 @@
 #define NO_SOFT_DIRTY	"no soft-dirty bits: build the kernel with CONFIG_MEM_SOFT_DIRTY"
 #define NO_LARGE_CACHE	"no large folio in the swap cache: swapon a disk with free space"
 #define NO_ORDER	"no THPs of order %d: build with CONFIG_TRANSPARENT_HUGEPAGE, pages of 4K"
-#define NO_THPS		"no THPs: build the kernel with CONFIG_TRANSPARENT_HUGEPAGE and pages of 4K"
 #define NO_GUP_TEST	"no " GUP_TEST ": build with CONFIG_GUP_TEST, mount debugfs"
 
 #define TAINT_WARN		BIT_ULL(9)
@@ -1760,12 +1759,17 @@ RELOCATE_TEST(kinds, madv_free)
 	verify(_metadata, e);
 }
 
+static bool guard(struct env *e, char *addr)
+{
+	forget(e, addr, 1);
+	return !madvise(addr, e->page, MADV_GUARD_INSTALL);
+}
+
 RELOCATE_TEST(kinds, guard_regions)
 {
 	struct env *e = &self->e;
 
-	forget(e, self->b + e->page, 1);
-	if (madvise(self->b + e->page, e->page, MADV_GUARD_INSTALL))
+	if (!guard(e, self->b + e->page))
 		SKIP(return, NO_GUARDS);
 	move_kind(_metadata, self, NULL);
 	ASSERT_TRUE(pagemap_get_entry(e->pagemap, self->to + e->page) & PM_GUARD_REGION);
@@ -2252,8 +2256,9 @@ static size_t upper_size(struct env *e)
  * Reserves what two tables of page tables map, and returns where the second begins,
  * or NULL. Two may be all that there is: pages of 64K do with addresses of 42 bits.
  */
-static char *map_upper(size_t upper)
+static char *map_upper(struct env *e)
 {
+	const size_t upper = upper_size(e);
 	char *addr = mmap(NULL, 3 * upper, PROT_NONE,
 			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
@@ -2430,7 +2435,7 @@ RELOCATE_TEST(asked, behind_an_upper_hole)
 
 	if (sizeof(void *) < 8)
 		SKIP(return, NO_64_BITS);
-	at = map_upper(upper_size(e));
+	at = map_upper(e);
 	if (!at)
 		SKIP(return, NO_UPPER);
 	map(_metadata, e, at - hole, hole / e->page + 4);
@@ -2885,6 +2890,12 @@ FIXTURE_VARIANT_ADD(race, fork)
 	.fork = true,
 };
 
+static const char *lacks_thps(struct env *e)
+{
+	return thp_available() && e->table <= MAX_FOLIO_SIZE ? NULL :
+		"no THPs: build the kernel with CONFIG_TRANSPARENT_HUGEPAGE and pages of 4K";
+}
+
 static void map_race(struct __test_metadata *_metadata, struct env *e,
 		     struct race *r, bool huge)
 {
@@ -2918,8 +2929,8 @@ FIXTURE_SETUP(race)
 		SKIP(return,
 		     "no %s: build a kernel that has it, or mount it",
 		     variant->file);
-	if (!why && variant->huge && (!thp_available() || e->table > MAX_FOLIO_SIZE))
-		why = NO_THPS;
+	if (!why && variant->huge)
+		why = lacks_thps(e);
 	if (!why && variant->fn == disturb_reclaim && !enter_cgroup())
 		why = "no memory cgroups: mount -t cgroup2 nodev " CGROUPS;
 	if (why)
@@ -3125,7 +3136,7 @@ FIXTURE_SETUP(neighbour_faults)
 	self->to_len = e->slot;
 	if (variant->absent) {
 		len = self->tables * e->table;
-		self->to = map_upper(upper_size(e));
+		self->to = map_upper(e);
 		if (!self->to)
 			SKIP(return, NO_UPPER);
 		self->to -= len;
@@ -3347,8 +3358,8 @@ FIXTURE_SETUP(old_address)
 	struct env *e = &self->e;
 	const char *why = setup(_metadata, e, NEVER);
 
-	if (!why && variant->huge && (!thp_available() || e->table > MAX_FOLIO_SIZE))
-		why = NO_THPS;
+	if (!why && variant->huge)
+		why = lacks_thps(e);
 	if (why)
 		SKIP(return, "%s", why);
 	self->relocated = read_stat("relocated");
@@ -3374,12 +3385,6 @@ static void map_old(struct __test_metadata *_metadata, struct env *e, char *addr
 	}
 	/* Of what a page table maps one page will do, or a huge one. */
 	put(_metadata, e, addr, nr > 4 ? 1 : nr);
-}
-
-static bool guard(struct env *e, char *addr)
-{
-	forget(e, addr, 1);
-	return !madvise(addr, e->page, MADV_GUARD_INSTALL);
 }
 
 static void *read_until_fault(void *arg)
