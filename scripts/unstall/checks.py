@@ -13,8 +13,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from . import common, compose, kernel as kernels, machinecode, series, tables, targets, testrun
-from . import tree as trees, vm, vmatests
+from . import common, compose, handlers, kernel as kernels, machinecode, series, tables, targets
+from . import testrun, tree as trees, vm, vmatests
 from .common import ROOT
 
 # Structures lack what it uses without its option. The debug kernel has that.
@@ -382,6 +382,8 @@ def each_commit():
     for commit, subject in commits:
         yield f"checkpatch: {subject}", lambda c=commit: checkpatch(path, tip, c)
     yield "kernel-doc", lambda: kernel_doc(path, tip, files)
+    if "include/linux/fault_retry.h" in files:
+        yield "the handlers of page faults are alike", lambda: handlers.problems(ours)
     yield from each_topic_alone()
 
 
