@@ -42,6 +42,7 @@
 #define PR_SET_MEMORY_MERGE	67
 #endif
 
+#define KPF_WRITEBACK		BIT_ULL(8)
 #define KPF_SWAPCACHE		BIT_ULL(13)
 #define KPF_KSM			BIT_ULL(21)
 
@@ -1426,6 +1427,7 @@ FIXTURE(swap_cache)
 {
 	struct env e;
 	char *addr;	/* Of three pages; the one between is in the cache. */
+	unsigned long pfn;	/* of that one */
 };
 
 FIXTURE_VARIANT(swap_cache)
@@ -1466,7 +1468,8 @@ FIXTURE_SETUP(swap_cache)
 	self->addr = merged_slot(_metadata, e, 0, 3);
 	fill(self->addr, OTHER);
 	fill(self->addr + 2 * e->page, OTHER);
-	if (!in_swap_cache(e, page_out(_metadata, e, self->addr + e->page)))
+	self->pfn = page_out(_metadata, e, self->addr + e->page);
+	if (!in_swap_cache(e, self->pfn))
 		SKIP(return, NOT_CACHED);
 }
 
@@ -1518,6 +1521,49 @@ KSM_TEST(swap_cache, mremap)
 
 	ASSERT_TRUE(move(self->addr + e->page, slot(e, 1), e->page));
 	page_found(_metadata, e, variant->way, slot(e, 1));
+}
+
+/*
+ * The KSM page has no user any more. What is written stays in the swap cache, where
+ * only reclaim would free it.
+ */
+KSM_TEST(swap_cache, mremap_frees_the_shared)
+{
+	struct env *e = &self->e;
+	int i;
+
+	for (i = 0; flags_of(e, self->pfn) & KPF_WRITEBACK; i++) {
+		ASSERT_LT(i, WAIT_SECONDS * 200);
+		usleep(5000);
+	}
+	ASSERT_TRUE(move(self->addr + e->page, slot(e, 1), e->page));
+	for (i = 0; i < MAX_SCANS && is_ksm(e, self->pfn); i++) {
+		ASSERT_TRUE(drain_lru(e));
+		ASSERT_TRUE(scan_once());
+	}
+	ASSERT_FALSE(is_ksm(e, self->pfn))
+		TH_LOG("page %lx has flags %llx", self->pfn,
+		       (unsigned long long)flags_of(e, self->pfn));
+	page_found(_metadata, e, variant->way, slot(e, 1));
+}
+
+/* There is an item for the new address when it is merged there. */
+KSM_TEST(swap_cache, mremap_then_merge)
+{
+	struct env *e = &self->e;
+
+	ASSERT_TRUE(move(self->addr + e->page, slot(e, 1), e->page));
+	fill(self->addr, SAME);
+	fill(self->addr + 2 * e->page, SAME);
+	e->nr_places = 0;
+	add_place(_metadata, e, NULL, self->addr);
+	add_place(_metadata, e, NULL, self->addr + 2 * e->page);
+	add_place(_metadata, e, NULL, slot(e, 1));
+	merge(_metadata, e);
+	all_intact(_metadata, e, SAME);
+	/* MADV_PAGEOUT leaves alone what is mapped three times. */
+	if (variant->way != PAGE_OUT)
+		all_found(_metadata, e, variant->way);
 }
 
 KSM_TEST(swap_cache, mremap_dontunmap)

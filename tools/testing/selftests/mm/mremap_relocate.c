@@ -55,6 +55,7 @@
 #define MPOL_MF_MOVE_ALL	4
 #endif
 
+#define KPF_ANON		BIT_ULL(12)
 #define KPF_SWAPCACHE		BIT_ULL(13)
 
 #define KNOBS			"/sys/kernel/mm/mremap/"
@@ -79,6 +80,7 @@
 
 #define NO_SOFT_DIRTY	"no soft-dirty bits: build the kernel with CONFIG_MEM_SOFT_DIRTY"
 #define NO_LARGE_CACHE	"no large folio in the swap cache: swapon a disk with free space"
+#define NO_CACHE	"no swap cache on this swap space: swapon a disk, not zram"
 #define NO_ORDER	"no THPs of order %d: build with CONFIG_TRANSPARENT_HUGEPAGE, pages of 4K"
 #define NO_GUP_TEST	"no " GUP_TEST ": build with CONFIG_GUP_TEST, mount debugfs"
 
@@ -89,6 +91,7 @@
 #define RACE_PATIENCE		60	/* Until one was relocated, if it is busy. */
 #define MIN_ROUNDS		5	/* However slow it is. */
 #define OLD_ROUNDS		16
+#define GIVEN_ROUNDS		64
 #define MAX_ATTEMPTS		100	/* Of 10 ms: it may be under writeback. */
 #define MAX_SWEEPS		20
 #define MAX_FOLIO_SIZE		(4UL << 20)
@@ -1559,7 +1562,7 @@ RELOCATE_TEST(swap, cached)
 		pfns[i] = own_pfn(e, self->b + i * e->page);
 		ASSERT_TRUE(walk(e, PAGE_OUT, self->b + i * e->page));
 		if (!(flags_of(e, pfns[i]) & KPF_SWAPCACHE))
-			SKIP(return, "no swap cache on this swap space: swapon a disk, not zram");
+			SKIP(return, NO_CACHE);
 	}
 	move_behind(_metadata, self);
 	verify(_metadata, e);
@@ -3452,6 +3455,160 @@ RELOCATE_TEST(old_address, faults)
 	}
 	if (variant->flags)
 		RELOCATED(OLD_ROUNDS);
+}
+
+/*
+ * What was relocated, or only prepared for it, is free when it is unmapped
+ */
+
+FIXTURE(given_back)
+{
+	struct env e;
+	char *from;
+	char *to;
+	size_t nr;
+	long relocated;
+	int pipe[2];
+	unsigned long pfns[4];
+};
+
+FIXTURE_VARIANT(given_back)
+{
+	bool table;	/* All that a page table maps, */
+	bool huge;	/* by a PMD; else four pages. */
+	bool cached;	/* Swapped out, and in the swap cache still. */
+};
+
+FIXTURE_VARIANT_ADD(given_back, pages)
+{
+	.table = false,
+};
+
+FIXTURE_VARIANT_ADD(given_back, swap_cache)
+{
+	.cached = true,
+};
+
+FIXTURE_VARIANT_ADD(given_back, table)
+{
+	.table = true,
+};
+
+FIXTURE_VARIANT_ADD(given_back, huge)
+{
+	.table = true,
+	.huge = true,
+};
+
+FIXTURE_SETUP(given_back)
+{
+	struct env *e = &self->e;
+	const char *why = setup(_metadata, e, NEVER);
+
+	if (!why && variant->huge)
+		why = lacks_thps(e);
+	if (!why && variant->cached && !has_swap())
+		why = NO_SWAP;
+	if (why)
+		SKIP(return, "%s", why);
+	self->from = slot(e, 1);
+	self->to = slot(e, 3);
+	self->nr = variant->table ? e->table / e->page : 4;
+	ASSERT_EQ(pipe(self->pipe), 0);
+}
+
+FIXTURE_TEARDOWN(given_back)
+{
+	thp_restore_settings();
+}
+
+/* Who reads the pipe to its end lets go of the pages. */
+static void let_go(struct __test_metadata *_metadata, struct env *e, int fd, size_t nr)
+{
+	char bytes[e->page];
+
+	while (nr--)
+		ASSERT_EQ(read(fd, bytes, e->page), (ssize_t)e->page);
+}
+
+/* False: they are not in the swap cache. */
+static bool out_but_cached(struct __test_metadata *_metadata, struct env *e,
+			   unsigned long *pfns, int pipe[2])
+{
+	size_t i;
+
+	hold(_metadata, e, e->pages[0].addr, e->nr_pages, pipe);
+	for (i = 0; i < e->nr_pages; i++) {
+		ASSERT_TRUE(walk(e, PAGE_OUT, e->pages[i].addr));
+		if (!(flags_of(e, pfns[i]) & KPF_SWAPCACHE))
+			return false;
+	}
+	return true;
+}
+
+/* Maps, relocates and unmaps. True, unless there is no swap cache. */
+static bool relocate_once(struct __test_metadata *_metadata,
+			  FIXTURE_DATA(given_back) *self, bool huge, bool cached)
+{
+	struct env *e = &self->e;
+	size_t i, nr;
+
+	self->relocated = read_stat("relocated");
+	map_old(_metadata, e, self->from, self->nr, huge);
+	nr = e->nr_pages;
+	for (i = 0; i < nr; i++)
+		self->pfns[i] = own_pfn(e, e->pages[i].addr);
+	if (cached && !out_but_cached(_metadata, e, self->pfns, self->pipe))
+		return false;
+	ask(_metadata, e, self->from, self->nr, self->to, 0);
+	RELOCATED(1);
+	if (cached)
+		let_go(_metadata, e, self->pipe[0], nr);
+	e->nr_pages = 0;
+	clear_slot(_metadata, e, self->from);
+	clear_slot(_metadata, e, self->to);
+	return true;
+}
+
+/* Who has got them now may be somebody with anonymous memory, but not every time. */
+RELOCATE_TEST(given_back, folios)
+{
+	struct env *e = &self->e;
+	size_t i, left = 1;
+	int tries;
+
+	for (tries = 0; tries < MAX_ATTEMPTS && left; tries++) {
+		if (!relocate_once(_metadata, self, variant->huge, variant->cached))
+			SKIP(return, NO_CACHE);
+		drain_lru(e);
+		for (i = 0, left = 0; i < ARRAY_SIZE(self->pfns); i++)
+			left += !!(flags_of(e, self->pfns[i]) & KPF_ANON);
+	}
+	ASSERT_EQ(left, 0);
+}
+
+static long nr_page_tables(void)
+{
+	/* Counters of the CPUs have parts of it. */
+	write_text("/proc/sys/vm/stat_refresh", "1");
+	return read_vmstat("nr_page_table_pages");
+}
+
+/* Others map and unmap meanwhile, which is less than one for each that we move. */
+RELOCATE_TEST(given_back, page_tables)
+{
+	long before, grown;
+	int i;
+
+	if (!relocate_once(_metadata, self, variant->huge, variant->cached))
+		SKIP(return, NO_CACHE);
+	before = nr_page_tables();
+	ASSERT_GE(before, 0);
+	for (i = 0; i < GIVEN_ROUNDS; i++)
+		ASSERT_TRUE(relocate_once(_metadata, self, variant->huge, variant->cached));
+	grown = nr_page_tables() - before;
+	ASSERT_LT(grown, GIVEN_ROUNDS / 2)
+		TH_LOG("%ld page tables more after %d moves", grown, GIVEN_ROUNDS);
 }
 
 static pid_t harness;
