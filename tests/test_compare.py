@@ -43,6 +43,17 @@ class ChangeTest(unittest.TestCase):
                 (SKIP, ("ok", "a # SKIP no root"), "skip for another reason", False)):
             self.assertEqual(titles([before], [after]), [("a", title, regression)])
 
+    def test_a_documented_failure_is_no_regression_but_anything_worse_is(self):
+        for after, title, regression in (
+                (FAIL, "pass -> fail, as documented", False), (SKIP, "pass -> skip", True)):
+            found = compare.compare(run(PASS), run(after), documented=["[a-c]"])
+            self.assertEqual([(c.title, c.regression) for c in found.changes],
+                             [(title, regression)])
+        found = compare.compare(run(PASS, ("ok", "b")), run(FAIL, ("not ok", "b")), ["b*"])
+        self.assertEqual([c.name for c in found.regressions], ["a"])
+        died = compare.compare(run(PASS, ("ok", "b")), run(("ok", "b"), plan=2), ["a"])
+        self.assertEqual([c.name for c in died.regressions][:1], ["a"])
+
     def test_what_a_pass_prints_behind_its_name_is_no_change(self):
         self.assertEqual(titles([("ok", "a # fast")], [("ok", "a # slow")]), [])
         self.assertEqual(titles([("not ok", "a # bad read")], [("not ok", "a # bad write")]),

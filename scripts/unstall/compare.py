@@ -2,10 +2,12 @@
 """Two runs of the same tests, sub-test by sub-test: only what differs is shown.
 
 A regression is a test that passed and does not any more, that was skipped and
-fails or is gone, or that is new and fails. What was failing before is not one.
+fails or is gone, or that is new and fails. What was failing before is not one, nor
+is what the series' documents say of it.
 """
 
 from collections import Counter
+from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from . import ktap
@@ -24,11 +26,12 @@ class Change(NamedTuple):
     after: str      # a status, or GONE
     reason: str     # of the new result, or of the old one if it vanished
     was: str = ""   # the old reason, where only that differs
+    documented: bool = False
 
     @property
     def regression(self):
         before, after = _class(self.before), _class(self.after)
-        if before == after or before == BAD:
+        if before == after or before == BAD or self.documented:
             return False
         return after in (BAD, GONE) or (before == ktap.PASS and after == ktap.SKIP)
 
@@ -40,7 +43,7 @@ class Change(NamedTuple):
             return f"vanished, was {self.before}"
         if self.before == self.after:
             return f"{self.after} for another reason"
-        return f"{self.before} -> {self.after}"
+        return f"{self.before} -> {self.after}" + (", as documented" if self.documented else "")
 
 
 def _class(status):
@@ -112,8 +115,17 @@ def _difference(name, old, new):
     return None
 
 
-def compare(before, after):
-    """The Comparison of two trees (or lists of trees): base's and ours."""
+def _is_documented(change, patterns):
+    """Fails, and does not crash, where a document says that it does."""
+    return ((change.before, change.after) == (ktap.PASS, ktap.FAIL) and
+            any(fnmatchcase(change.name, pattern) for pattern in patterns))
+
+
+def compare(before, after, documented=()):
+    """The Comparison of two trees (or lists of trees): base's and ours.
+
+    documented: patterns of the names of tests that are known to fail in the second.
+    """
     new_results = _flat(after)
     known = [ktap.stable(result.name) for result in new_results if not result.test.nameless]
     old = ktap.by_stable_name(_flat(before), known)
@@ -122,7 +134,7 @@ def compare(before, after):
     for name in dict.fromkeys(list(old) + list(new)):
         change = _difference(name, old.get(name), new.get(name))
         if change:
-            changes.append(change)
+            changes.append(change._replace(documented=_is_documented(change, documented)))
         else:
             same[new[name].status] += 1
     return Comparison(changes, same)
